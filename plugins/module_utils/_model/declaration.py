@@ -1,0 +1,289 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""What an operator declares: identities, and the options of module endpoint, as values."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+import typing as t
+
+from .._errors import InvalidInput
+from .route import Route
+from .rule import Rule
+
+FAMILIES = (4, 6)
+RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
+TUNNEL_TYPES = ("wireguard", "openvpn")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
+# A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
+DEVICE = re.compile(r"[^\s/:]{1,15}\Z")
+Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Params = t.Mapping[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tunnel:
+    """Which VPN client carries an identity."""
+
+    type: str
+    manager: str | None = None
+    connection: str | None = None
+    apply: str = "next_connect"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    """How the tunnel's own packets are told from others: by mark (value, mask) or by user ids."""
+
+    fwmark: tuple[int, int] | None = None
+    uidrange: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """A named set of local addresses, or a pool that they come from, with one way out."""
+
+    name: str
+    tunnel: Tunnel | None = None
+    interface: tuple[str, ...] = ()  # names or patterns of the egress, or ("auto",)
+    address_interface: tuple[str, ...] = ()  # where the addresses sit; empty: on the egress; ("any",)
+    addresses: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()  # canonical prefixes
+    gateway: tuple[str, ...] = ("auto",)  # "auto", "none", or at most one address for each family
+    table: int | None = None
+    priority: int | None = None
+    backstop: bool = True
+    required: bool = False
+    destinations: tuple[str, ...] = ()
+    destinations_backstop: bool = False
+    outer: Outer = Outer()
+    mtu: int | None = None
+    advmss: int | None = None
+    families: tuple[int, ...] = FAMILIES
+
+    @property
+    def by_tunnel(self) -> bool:
+        """Whether it leaves by a tunnel; every other identity is one of the uplink."""
+        return self.tunnel is not None or self.gateway == ("none",)
+
+    def gateway_in(self, family: int) -> str | None:
+        """The gateway that was written down for a family."""
+        stated = [gateway for gateway in self.gateway if gateway not in ("auto", "none")]
+        return next((gateway for gateway in stated if family_of(gateway) == family), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Where our rules and tables stand, and the marks that say whose they are."""
+
+    priority_base: int = 2000
+    table_base: int = 2000
+    protocol: int = 151
+    group: int = 151
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """Everything that one set asks of a host."""
+
+    identities: tuple[Identity, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    tables: tuple[tuple[str, int], ...] = ()
+    local_networks: tuple[str, ...] = ("auto",)
+    unbound: str = "keep"
+    unbound_local: str = "none"
+    unbound_forwarded: tuple[str, ...] = ()
+    numbers: Numbers = Numbers()
+
+
+def family_of(text: str) -> int:
+    """4 or 6, of an address or a prefix."""
+    return 6 if ":" in text else 4
+
+
+def parse_identities(entries: t.Sequence[Params], resolve_table: t.Callable[[str], int]) -> tuple[Identity, ...]:
+    """The identities that a user wrote, each right in itself and none at odds with another. Raises InvalidInput."""
+    identities = tuple(
+        parse_identity(entry, f"identities[{index}]", resolve_table) for index, entry in enumerate(entries)
+    )
+    _refuse_shared(identities, "name", lambda identity: [identity.name])
+    _refuse_shared(identities, "addresses", lambda identity: list(identity.addresses))
+    _refuse_shared(identities, "table", lambda identity: [identity.table] if identity.table else [])
+    _refuse_shared(identities, "priority", lambda identity: [identity.priority] if identity.priority else [])
+    _refuse_overlaps(identities)
+    return identities
+
+
+def parse_identity(entry: Params, field: str, resolve_table: t.Callable[[str], int]) -> Identity:
+    """One identity, right in itself."""
+    given = {key: value for key, value in entry.items() if value is not None}
+    table = given.get("table")
+    identity = Identity(
+        name=parse_name(given.get("name"), f"{field}.name"),
+        tunnel=_tunnel(given.get("tunnel"), f"{field}.tunnel"),
+        interface=_devices(given.get("interface"), f"{field}.interface", "auto"),
+        address_interface=_devices(given.get("address_interface"), f"{field}.address_interface", "any"),
+        addresses=tuple(dict.fromkeys(_address(a, f"{field}.addresses") for a in given.get("addresses") or ())),
+        pools=tuple(dict.fromkeys(_prefix(p, f"{field}.pools") for p in given.get("pools") or ())),
+        gateway=_gateways(given.get("gateway"), f"{field}.gateway"),
+        table=None if table is None else resolve_table(str(table)),
+        priority=given.get("priority"),
+        backstop=given.get("backstop", True),
+        required=given.get("required", False),
+        destinations=tuple(_prefix(d, f"{field}.destinations") for d in given.get("destinations") or ()),
+        destinations_backstop=given.get("destinations_backstop", False),
+        outer=_outer(given.get("outer") or {}, f"{field}.outer"),
+        mtu=given.get("mtu"),
+        advmss=given.get("advmss"),
+        families=tuple(int(family[-1]) for family in given.get("families") or ("ipv4", "ipv6")),
+    )
+    _check_identity(identity, field)
+    return identity
+
+
+def parse_name(value: object, field: str) -> str:
+    """A name that is safe in file names, table names and reports."""
+    name = "" if value is None else str(value)
+    accepted = "a letter, then up to 31 letters, digits, _ or -"
+    if not NAME.match(name):
+        raise InvalidInput("is no name", field=field, value=name, accepted=accepted)
+    if name in RESERVED:
+        raise InvalidInput("is a reserved name", field=field, value=name, accepted=f"{accepted}; not {', '.join(RESERVED)}")
+    return name
+
+
+def _check_identity(identity: Identity, field: str) -> None:
+    if not (identity.addresses or identity.pools or identity.interface or identity.tunnel):
+        raise InvalidInput(
+            "has nothing to be found by",
+            field=field,
+            value=identity.name,
+            accepted="at least one of addresses, pools, interface, tunnel",
+        )
+    known = {family_of(text) for text in (*identity.addresses, *identity.pools)}
+    for family in known - set(identity.families):
+        raise InvalidInput(f"has an IPv{family} address", field=f"{field}.families", value=_names(identity.families))
+    for gateway in identity.gateway:
+        if gateway not in ("auto", "none") and known and family_of(gateway) not in known:
+            raise InvalidInput(
+                "is of a family in which the identity has no address",
+                field=f"{field}.gateway",
+                value=gateway,
+                accepted=", ".join(f"an IPv{family} address" for family in sorted(known)),
+            )
+
+
+def _names(families: t.Iterable[int]) -> str:
+    return ", ".join(f"ipv{family}" for family in families)
+
+
+def _tunnel(value: Params | None, field: str) -> Tunnel | None:
+    if not value:
+        return None
+    given = {key: item for key, item in value.items() if item is not None}
+    if given.get("type") not in TUNNEL_TYPES:
+        raise InvalidInput(
+            "is no known tunnel type", field=f"{field}.type", value=given.get("type"), accepted=", ".join(TUNNEL_TYPES)
+        )
+    connection = given.get("connection")
+    if connection is not None and ("/" in connection or connection in ("", ".", "..") or not connection.isprintable()):
+        raise InvalidInput("is no connection name", field=f"{field}.connection", value=connection, accepted="a name without /")
+    return Tunnel(**given)
+
+
+def _devices(value: t.Sequence[str] | None, field: str, word: str) -> tuple[str, ...]:
+    devices = tuple(value or ())
+    for device in devices:
+        if not DEVICE.match(device) or device in (".", ".."):
+            raise InvalidInput(
+                "is no device name", field=field, value=device, accepted=f"1 to 15 characters without space, / or :, or {word}"
+            )
+    if word in devices and len(devices) > 1:
+        raise InvalidInput("stands alone", field=field, value=list(devices), accepted=f"{word}, or names and patterns")
+    return devices
+
+
+def _address(value: object, field: str) -> str:
+    """An address; a length as `ip addr` prints it is dropped."""
+    try:
+        return str(ipaddress.ip_interface(str(value)).ip)
+    except ValueError:
+        raise InvalidInput("is no address", field=field, value=value, accepted="an IPv4 or IPv6 address") from None
+
+
+def _prefix(value: object, field: str) -> str:
+    try:
+        return str(ipaddress.ip_network(str(value)))
+    except ValueError as exc:
+        reason = "has host bits set" if "host bits" in str(exc) else "is no prefix"
+        raise InvalidInput(reason, field=field, value=value, accepted=_suggestion(value)) from None
+
+
+def _suggestion(value: object) -> str:
+    try:
+        return str(ipaddress.ip_network(str(value), strict=False))
+    except ValueError:
+        return "an IPv4 or IPv6 prefix"
+
+
+def _gateways(value: t.Sequence[str] | None, field: str) -> tuple[str, ...]:
+    gateways = tuple(value or ("auto",))
+    if len(gateways) > 1 and ({"auto", "none"} & set(gateways)):
+        raise InvalidInput("stands alone", field=field, value=list(gateways), accepted="auto, none, or one address for each family")
+    stated = [g if g in ("auto", "none") else _address(g, field) for g in gateways]
+    if len({family_of(g) for g in stated}) < len(stated):
+        raise InvalidInput("is a second gateway of one family", field=field, value=stated[-1], accepted="one address for each family")
+    return tuple(stated)
+
+
+def _outer(value: Params, field: str) -> Outer:
+    """The mark or the user ids of a tunnel's own packets, read by the same rules as those of a policy rule."""
+    given = {key: item for key, item in value.items() if item is not None}
+    if not given:
+        return Outer()
+    rule = Rule.from_params({"family": "ipv4", "priority": 1, "action": "nop", **given}, field=field)
+    mark = None if rule.fwmark is None else (rule.fwmark, 0xFFFFFFFF if rule.fwmask is None else rule.fwmask)
+    return Outer(mark, rule.uidrange)
+
+
+def _refuse_shared(
+    identities: t.Sequence[Identity], key: str, values: t.Callable[[Identity], t.Sequence[object]]
+) -> None:
+    owners: dict[object, str] = {}
+    for index, identity in enumerate(identities):
+        for value in values(identity):
+            if value in owners:
+                raise InvalidInput(
+                    f"is claimed by identity {owners[value]} already",
+                    field=f"identities[{index}].{key}",
+                    value=value,
+                    accepted="one that no other identity claims",
+                )
+            owners[value] = identity.name
+
+
+def _refuse_overlaps(identities: t.Sequence[Identity]) -> None:
+    pools = [
+        (identity, index, ipaddress.ip_network(pool))
+        for index, identity in enumerate(identities)
+        for pool in identity.pools
+    ]
+    for position, (identity, index, pool) in enumerate(pools):
+        for other, _index, earlier in pools[:position]:
+            if other is not identity and _overlap(pool, earlier):
+                raise InvalidInput(
+                    f"overlaps {earlier} of identity {other.name}",
+                    field=f"identities[{index}].pools",
+                    value=str(pool),
+                    accepted="pools that share no address",
+                )
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(t.cast(t.Any, other))

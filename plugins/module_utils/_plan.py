@@ -1,0 +1,168 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Desired against current: the ordered difference, as a value. Nothing here touches a kernel.
+
+The order is the safety: after each single operation no packet leaves by a wrong device. Device groups and routes go in
+before the rules that look them up, rules in the order of their desired list (which the recipe makes safe), then routes in
+main that draw unbound traffic; what is no longer asked for goes out in the opposite order, the backstop of an identity
+after all else of it.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import typing as t
+
+from ._errors import Conflict
+from ._model.operation import LinkGroup, Operation
+from ._model.route import Route
+from ._model.rule import Rule
+
+MAIN = 254
+
+
+@dataclasses.dataclass(frozen=True)
+class Desired:
+    """What is asked for. The order of C(rules) is the order in which they may safely appear."""
+
+    rules: tuple[Rule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    groups: tuple[LinkGroup, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Current:
+    """What the kernel holds of it.
+
+    C(rules) and C(routes) are ours (duplicates included); C(occupied) are foreign routes in tables that we write;
+    C(groups) are the groups of all devices.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    occupied: tuple[Route, ...] = ()
+    groups: tuple[LinkGroup, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The ordered difference."""
+
+    operations: tuple[Operation, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to be done."""
+        return not self.operations
+
+    def inverse(self) -> Plan:
+        """What takes the plan back, last operation first."""
+        return Plan(tuple(operation.inverse() for operation in reversed(self.operations)))
+
+    def as_result(self) -> list[dict[str, t.Any]]:
+        """The operations as modules return them."""
+        return [
+            {"op": o.op, "kind": o.kind, "family": _family_name(o.target), "text": o.target.text()}
+            for o in self.operations
+        ]
+
+
+def make_plan(desired: Desired, current: Current) -> Plan:
+    """The operations that lead from C(current) to C(desired). Raises Conflict where somebody else's route is in the way."""
+    _refuse_occupied(desired.routes, current.occupied)
+    incoming, outgoing = _route_changes(desired.routes, current.routes)
+    steps = [
+        *_group_changes(desired.groups, current.groups),
+        *(o for o in incoming if not _draws_unbound(o)),
+        *_missing_rules(desired.rules, current.rules),
+        *(o for o in incoming if _draws_unbound(o)),
+        *(o for o in outgoing if _draws_unbound(o)),
+        *_surplus_rules(desired.rules, current.rules),
+        *(o for o in outgoing if not _draws_unbound(o)),
+    ]
+    return Plan(tuple(steps))
+
+
+def _family_name(target: object) -> str | None:
+    family = getattr(target, "family", None)
+    return None if family is None else f"ipv{family}"
+
+
+def _draws_unbound(operation: Operation) -> bool:
+    """Whether a route operation is in main, where it decides for traffic without a source."""
+    return isinstance(operation.target, Route) and operation.target.table == MAIN
+
+
+def _refuse_occupied(desired: t.Iterable[Route], occupied: t.Iterable[Route]) -> None:
+    foreign = {route.key: route for route in occupied}
+    for route in desired:
+        if route.key in foreign:
+            raise Conflict(
+                f"stands in the way of {route.text()!r} and belongs to protocol {foreign[route.key].protocol}",
+                field=f"table {route.table}",
+                value=foreign[route.key].text(),
+                accepted="another table, or that route removed by its owner",
+            )
+
+
+def _group_changes(desired: t.Sequence[LinkGroup], current: t.Sequence[LinkGroup]) -> t.Iterator[Operation]:
+    found = {entry.name: entry for entry in current}
+    for entry in desired:
+        if entry.name in found and found[entry.name] != entry:
+            yield Operation("set", entry, found[entry.name])
+
+
+def _route_changes(
+    desired: t.Sequence[Route], current: t.Sequence[Route]
+) -> tuple[list[Operation], list[Operation]]:
+    """Additions and replacements in one list, removals in the other."""
+    present = {route.key: route for route in current}
+    wanted = {route.key for route in desired}
+    incoming = []
+    for route in sorted(desired, key=_reachability):
+        before = present.get(route.key)
+        if before is None:
+            incoming.append(Operation("add", route))
+        elif before != route:
+            incoming.append(Operation("replace", route, before))
+    outgoing = [Operation("remove", route) for route in current if route.key not in wanted]
+    return incoming, outgoing
+
+
+def _reachability(route: Route) -> bool:
+    """Routes without a gateway first: the kernel checks a gateway against them."""
+    return route.gateway is not None or bool(route.nexthops)
+
+
+def _missing_rules(desired: t.Sequence[Rule], current: t.Sequence[Rule]) -> t.Iterator[Operation]:
+    present = set(current)
+    return (Operation("add", rule) for rule in desired if rule not in present)
+
+
+def _surplus_rules(desired: t.Sequence[Rule], current: t.Sequence[Rule]) -> list[Operation]:
+    """Rules nobody asks for, and second copies of those that somebody does."""
+    wanted = set(desired)
+    surplus = [
+        rule
+        for rule, count in collections.Counter(current).items()
+        for _copy in range(count - 1 if rule in wanted else count)
+    ]
+    uplinks = {rule.src for rule in surplus if rule.src and rule.table == MAIN}
+    return [Operation("remove", rule) for rule in sorted(surplus, key=lambda rule: _leaving_order(rule, uplinks))]
+
+
+def _leaving_order(rule: Rule, uplinks: t.AbstractSet[str | None]) -> tuple[int, int]:
+    """Lookups of tunnels first, in the order of the kernel's walk, then their backstops; what exempts the uplink from
+    them stays longer and leaves from its end, so that an uplink's address is never without a way; targets of goto last.
+    """
+    if rule.action == "nop":
+        return (3, rule.priority)
+    if rule.action == "goto" or rule.src in uplinks:
+        return (2, -rule.priority)
+    if rule.action in ("unreachable", "blackhole", "prohibit"):
+        return (1, rule.priority)
+    return (0, rule.priority)

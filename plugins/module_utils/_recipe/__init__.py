@@ -1,0 +1,90 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The recipe: identities and facts become tables, rules, routes and device groups. Pure: no kernel, no files, no Ansible."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from .._errors import InvalidInput
+from .._model.declaration import Declaration
+from .._model.operation import LinkGroup
+from .._model.route import Route
+from .._plan import Desired
+from .facts import Facts, uplink_devices
+from .local import local_devices, local_routes
+from .rules import build_rules
+from .tables import destination_routes, way_routes
+from .ways import LOCAL, Way, find_ways
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What the recipe makes of a declaration on one host."""
+
+    desired: Desired
+    ways: tuple[Way, ...]
+    local: int  # the number of T_loc
+    ready: frozenset[tuple[str, int]]  # (way, family) pairs that have a usable default now
+    names: tuple[tuple[str, int], ...]  # tables to be named
+
+
+def build(declaration: Declaration, facts: Facts) -> Outcome:
+    """The whole recipe for one set on one host."""
+    _refuse_unknown_unbound(declaration)
+    ways, local = find_ways(declaration, facts)
+    uplinks = [way for way in ways if not way.identity.by_tunnel]
+    several = len({way.device for way in uplinks if way.device}) > 1
+    routes = [r for way in ways for r in way_routes(way, declaration, facts, several_uplinks=several)]
+    ready = frozenset((way.key, r.family) for way in ways for r in routes if _is_default_of(way, r))
+    internal = _internal(declaration, ways, facts)
+    routes += local_routes(_prefixes(declaration), internal, facts, local, declaration.numbers.protocol)
+    routes += [r for way in ways for r in destination_routes(way, declaration, facts)]
+    desired = Desired(
+        rules=(*build_rules(declaration, ways, local, ready, facts), *declaration.rules),
+        routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
+        groups=_groups(declaration, ways, facts, several=several),
+    )
+    return Outcome(desired, tuple(ways), local, ready, _names(declaration, ways, local))
+
+
+def _is_default_of(way: Way, route: Route) -> bool:
+    return route.table == way.table and route.dst in ("0.0.0.0/0", "::/0")
+
+
+def _refuse_unknown_unbound(declaration: Declaration) -> None:
+    tunnels = [identity.name for identity in declaration.identities]
+    if declaration.unbound != "keep" and declaration.unbound not in tunnels:
+        raise InvalidInput(
+            "is no identity of this set", field="unbound", value=declaration.unbound, accepted=", ".join(["keep", *tunnels])
+        )
+
+
+def _prefixes(declaration: Declaration) -> list[str]:
+    return [entry for entry in declaration.local_networks if "/" in entry]
+
+
+def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> list[str]:
+    devices = {way.device for way in ways if way.device}
+    outside = devices | set(uplink_devices(facts, devices))
+    return local_devices(declaration.local_networks, facts, outside)
+
+
+def _groups(
+    declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, several: bool
+) -> tuple[LinkGroup, ...]:
+    """The devices whose routes in main do not count for an uplink's address."""
+    uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
+    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    carriers = uplinks | set(uplink_devices(facts, tunnels))
+    grouped = (tunnels - carriers) | (uplinks if several else set())
+    return tuple(LinkGroup(name, declaration.numbers.group) for name in sorted(grouped) if facts.link(name))
+
+
+def _names(declaration: Declaration, ways: t.Sequence[Way], local: int) -> tuple[tuple[str, int], ...]:
+    own = ((f"fleetvpn_{way.key}", way.table) for way in ways)
+    return (*declaration.tables, (f"fleetvpn_{LOCAL}", local), *own) if ways else declaration.tables

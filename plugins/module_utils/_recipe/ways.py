@@ -1,0 +1,204 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Identities become ways: one egress each, with the addresses, gateways and the table that belong to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from .._errors import Conflict, InvalidInput
+from .._model.declaration import Declaration, Identity, family_of
+from .facts import Facts, Remembered, covers, is_default, matching, server_routes, tunnel_devices, uplink_devices
+
+LOCAL = "local"  # the key of T_loc; no identity may have this name
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One egress of one identity."""
+
+    key: str  # the identity's name; for a further device of the same identity "name.device"
+    identity: Identity
+    device: str | None  # None: not known yet
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...]  # at most one for each family
+    table: int
+
+    def gateway(self, family: int) -> str | None:
+        """The gateway in a family; None where the device needs none or none is known."""
+        return next((gateway for gateway in self.gateways if family_of(gateway) == family), None)
+
+    def in_family(self, family: int) -> list[str]:
+        """Its addresses in a family."""
+        return [address for address in self.addresses if family_of(address) == family]
+
+
+def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
+    """The ways of all identities, and the number of T_loc."""
+    tunnels = tunnel_devices(declaration, facts)
+    egresses = [
+        (key, identity, device)
+        for identity in declaration.identities
+        for key, device in _egresses(identity, facts, tunnels)
+    ]
+    tables = _Tables(declaration, facts)
+    local = tables.number(LOCAL, None)
+    ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
+    _refuse_twins(ways)
+    return ways, local
+
+
+def _egresses(identity: Identity, facts: Facts, tunnels: t.Mapping[str, str]) -> list[tuple[str, str | None]]:
+    if identity.by_tunnel:
+        return [(identity.name, tunnels.get(identity.name))]
+    patterns = identity.interface or ("auto",)
+    if patterns == ("auto",):
+        devices = _claimed(identity, facts) or uplink_devices(facts, set(tunnels.values()))
+    else:
+        devices = [device for device in matching(facts, patterns) if device not in tunnels.values()]
+    last = facts.remembered.get(identity.name)
+    first = devices[0] if devices else (last.device if last else None)
+    return [(identity.name, first), *((f"{identity.name}.{device}", device) for device in devices[1:])]
+
+
+def _claimed(identity: Identity, facts: Facts) -> list[str]:
+    """The devices that hold the addresses an uplink identity states; with them no default needs to be found."""
+    return list(dict.fromkeys(a.dev for a in facts.addresses if a.address in identity.addresses and a.dev != "lo"))
+
+
+def _way(key: str, identity: Identity, device: str | None, table: int, declaration: Declaration, facts: Facts) -> Way:
+    last = facts.remembered.get(key)
+    if identity.by_tunnel:
+        addresses = _tunnel_addresses(identity, device, facts)
+    else:
+        addresses = _uplink_addresses(identity, device, declaration, facts)
+    if not addresses and last is not None:
+        addresses = last.addresses  # the rules of a VPN that is down stay, and with them its backstop
+    addresses = tuple(a for a in addresses if family_of(a) in identity.families)
+    way = Way(key, identity, device, addresses, (), table)
+    return dataclasses.replace(way, gateways=_gateways(way, facts, last))
+
+
+def _tunnel_addresses(identity: Identity, device: str | None, facts: Facts) -> tuple[str, ...]:
+    if identity.addresses:
+        return identity.addresses
+    if identity.address_interface == ("any",):
+        return tuple(a.address for a in facts.addresses if covers(identity.pools, a.address))
+    holders = matching(facts, identity.address_interface) if identity.address_interface else [device or ""]
+    return tuple(a.address for holder in holders for family in (4, 6) for a in facts.on(holder, family))
+
+
+def _uplink_addresses(
+    identity: Identity, device: str | None, declaration: Declaration, facts: Facts
+) -> tuple[str, ...]:
+    """What sits on the uplink belongs to it, even inside another identity's pool, unless that identity says otherwise."""
+    found = [a.address for family in (4, 6) for a in facts.on(device or "", family)]
+    if identity.addresses:
+        _refuse_never_seen(identity, facts)
+        return tuple(a for a in identity.addresses if a in found)
+    others = [other for other in declaration.identities if other is not identity]
+    claimed = {address for other in others for address in other.addresses}
+    roaming = [pool for other in others if _may_sit_on(other, device) for pool in other.pools]
+    return tuple(a for a in found if a not in claimed and not covers(roaming, a))
+
+
+def _may_sit_on(identity: Identity, device: str | None) -> bool:
+    """Whether a tunnel identity says that its addresses may sit on this uplink."""
+    return identity.by_tunnel and (
+        identity.address_interface == ("any",) or (device is not None and device in identity.address_interface)
+    )
+
+
+def _refuse_never_seen(identity: Identity, facts: Facts) -> None:
+    known = {address for last in facts.remembered.values() for address in last.addresses}
+    for address in identity.addresses:
+        if address not in known and not any(a.address == address for a in facts.addresses):
+            raise InvalidInput(
+                "is not on this host (a cloud's elastic address is not; name the private one)",
+                field=f"identity {identity.name}: addresses",
+                value=address,
+                accepted="an address of one of its devices",
+            )
+
+
+def _gateways(way: Way, facts: Facts, last: Remembered | None) -> tuple[str, ...]:
+    found = (_gateway(way, family, facts, last) for family in way.identity.families)
+    return tuple(gateway for gateway in found if gateway is not None)
+
+
+def _gateway(way: Way, family: int, facts: Facts, last: Remembered | None) -> str | None:
+    """Stated; else main's default, a VPN client's host route, lease or RA, or what was known for the same addresses."""
+    stated = way.identity.gateway_in(family)
+    if stated or way.identity.by_tunnel or way.identity.gateway != ("auto",):
+        return stated
+    defaults = [r for r in facts.defaults(family) if r.dev == way.device]
+    if defaults:
+        return defaults[0].gateway
+    hints = [r.gateway for r in server_routes(facts, family) if r.dev == way.device]
+    leases = [g for g in facts.leases.get(way.device or "", ()) if family_of(g) == family]
+    known = [g for g in last.gateways if family_of(g) == family] if last and _same_place(last, way, family) else []
+    found = next(iter([*hints, *leases, *known]), None)
+    if found is None:
+        _refuse_guess(way, family, facts)
+    return found
+
+
+def _same_place(last: Remembered, way: Way, family: int) -> bool:
+    before = {address for address in last.addresses if family_of(address) == family}
+    return last.device == way.device and bool(before & set(way.in_family(family)))
+
+
+def _refuse_guess(way: Way, family: int, facts: Facts) -> None:
+    """Without a gateway the address would lose what main gives it by another uplink today."""
+    elsewhere = [r for r in facts.main if r.family == family and is_default(r) and r.gateway and r.dev != way.device]
+    if way.in_family(family) and elsewhere:
+        raise InvalidInput(
+            f"finds no gateway on {way.device} in main, lease or router advertisement (IPv{family})",
+            field=f"identity {way.identity.name}: gateway",
+            value="auto",
+            accepted="the gateway's address, or none for a device without neighbours",
+        )
+
+
+def _refuse_twins(ways: t.Sequence[Way]) -> None:
+    owners: dict[str, Way] = {}
+    for way in ways:
+        for address in way.addresses:
+            other = owners.setdefault(address, way)
+            if other is not way:
+                raise Conflict(
+                    f"is an address of {other.key} ({other.device}) and of {way.key} ({way.device})",
+                    field="identities",
+                    value=address,
+                    accepted="each address on one device and in one identity",
+                )
+
+
+class _Tables:
+    """Table numbers: explicit wins, else what this host has for that identity, else the next free."""
+
+    def __init__(self, declaration: Declaration, facts: Facts) -> None:
+        self._base = declaration.numbers.table_base
+        self._facts = facts
+        stated = {identity.table for identity in declaration.identities if identity.table is not None}
+        remembered = {last.table for last in facts.remembered.values()}
+        self._taken = stated | remembered | {number for _name, number in declaration.tables}
+
+    def number(self, key: str, stated: int | None) -> int:
+        """The table of a way."""
+        if stated is not None and "." not in key:
+            return stated
+        last = self._facts.remembered.get(key)
+        number = last.table if last else self._next()
+        self._taken.add(number)
+        return number
+
+    def _next(self) -> int:
+        number = self._base
+        while number in self._taken or not self._facts.is_free(number):
+            number += 1
+        return number
