@@ -1,0 +1,140 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Every target does its own set-up: environments in build/, keyed on the lock files below tests/requirements.
+# `make help` lists the targets. Tests that need a kernel of their own run as root.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := build/venv
+IMPORTER := build/galaxy-importer
+OLDEST := build/pyroute2-oldest
+LINKED := build/collections/ansible_collections/fleetvpn/routing
+COLLECTION := fleetvpn.routing
+REQUIREMENTS := tests/requirements
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/build/collections
+export ANSIBLE_HOME := $(CURDIR)/build/ansible
+export PYTHONDONTWRITEBYTECODE := 1
+
+FAST := lint types docs-lint unit
+STEPS := $(FAST) build import-check sanity functional integration molecule
+
+.PHONY: help
+help: ## This list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+		printf '  make %-14s %s\n' "$$target" "$$text"; done
+
+.PHONY: setup
+setup: $(VENV)/.done $(LINKED) ## Packages of the system that are missing, tools in build/venv
+
+.PHONY: demo
+demo: root setup ## A fleet on this machine: replies astray, one playbook, replies right (root; three minutes)
+	python -m tests.lab.demo
+
+.PHONY: test
+test: root ## Everything that must pass (root; under 45 minutes on two cores)
+	@MAKE=$(MAKE) tests/tools/steps.sh $(STEPS)
+
+.PHONY: test-fast
+test-fast: ## Linters, types, documentation, unit tests (under two minutes)
+	@MAKE=$(MAKE) tests/tools/steps.sh $(FAST)
+
+.PHONY: lint
+lint: setup ## ruff, vermin, yamllint, shellcheck, REUSE, ansible-lint
+	ruff check
+	ruff format --check
+	vermin --quiet --no-tips --target=3.9- --violations --eval-annotations --backport dataclasses plugins
+	yamllint --strict .
+	shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
+	reuse lint --quiet || { reuse lint; exit 1; }
+	ansible-lint --offline
+
+.PHONY: types
+types: setup ## mypy --strict on plugins/
+	mypy --package ansible_collections.fleetvpn.routing.plugins
+
+.PHONY: docs-lint
+docs-lint: setup ## antsibull-docs on every plugin and role, antsibull-changelog on the fragments
+	cd $(LINKED) && antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs self --disallow-unknown-collection-refs .
+	antsibull-changelog lint
+	antsibull-changelog lint-changelog-yaml --strict changelogs/changelog.yaml
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity, without a single ignored error
+	tests/tools/ansible_test.sh sanity --color yes
+
+.PHONY: unit
+unit: setup ## Tests that need neither root nor a kernel
+	pytest tests/unit
+
+.PHONY: functional
+functional: root setup $(OLDEST)/.done ## Tests on the real kernel, in network namespaces, with the newest and the oldest pyroute2 (root)
+	pytest tests/functional
+	$(OLDEST)/bin/pytest tests/functional -m kernel
+
+.PHONY: integration
+integration: root setup ## The targets of ansible-test, one per module, in namespaces of their own (root)
+	tests/tools/ansible_test.sh integration --allow-root --allow-destructive --color yes
+
+.PHONY: image
+image: setup ## The container image of the Molecule scenarios (root)
+	tests/tools/image.sh build
+
+.PHONY: molecule
+molecule: root image ## Real tunnels between containers with systemd (root)
+	tests/tools/molecule.sh test --all
+
+.PHONY: build
+build: setup ## The artefact, in build/
+	rm -f build/fleetvpn-routing-*.tar.gz
+	ansible-galaxy collection build --output-path build --force
+
+.PHONY: import-check
+import-check: setup $(IMPORTER)/.done ## galaxy-importer accepts the artefact and refuses a broken one
+	pytest tests/artefact
+
+.PHONY: format
+format: setup ## Format the Python code
+	ruff check --fix
+	ruff format
+
+.PHONY: lock
+lock: ## Newest versions of the tools into the lock files
+	for source in $(REQUIREMENTS)/*.in; do tests/tools/lock.sh "$$source"; done
+
+.PHONY: clean
+clean: ## Remove build/
+	rm -rf build
+
+.PHONY: root
+root:
+	@[ "$$(id -u)" -eq 0 ] || { echo "This makes network namespaces and containers: run it as root (sudo make ...)." >&2; exit 1; }
+
+build/.system: bindep.txt tests/tools/system_packages.sh
+	tests/tools/system_packages.sh
+	@mkdir -p $(@D)
+	@touch $@
+
+$(VENV)/.done: $(REQUIREMENTS)/tools.txt tests/tools/venv.sh | build/.system
+	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+$(IMPORTER)/.done: $(REQUIREMENTS)/galaxy-importer.txt tests/tools/venv.sh | build/.system
+	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+$(OLDEST)/.done: $(REQUIREMENTS)/pyroute2-oldest.txt tests/tools/venv.sh | build/.system
+	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+# Ansible, mypy and the tests find the collection by its name where it is linked.
+$(LINKED):
+	mkdir -p $(@D)
+	ln -s $(CURDIR) $@

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The container image of the Molecule scenarios: Debian 12 with systemd, made by debootstrap, so that no container
+# registry is needed.
+#
+#   image.sh name    prints the image's name; FLEETVPN_IMAGE, if set, names another image instead
+#   image.sh build   makes the image if podman does not have it yet (root; about two minutes)
+#
+# The tag is a digest of this file: a changed package list is a new image, an unchanged one is never built twice.
+set -euo pipefail
+
+readonly suite=bookworm
+readonly repository=localhost/fleetvpn-debian12
+
+# libpam-systemd must be named: debootstrap does not resolve polkitd's "default-logind | logind" and would leave
+# polkitd and network-manager unconfigured, with warnings only.
+packages=(
+    systemd systemd-sysv libpam-systemd dbus udev kmod procps ca-certificates
+    python3 python3-apt python3-pyroute2 python3-venv sudo
+    iproute2 nftables conntrack iputils-ping tcpdump network-manager
+    wireguard-tools wireguard-go openvpn openssl
+)
+
+image_name() {
+    local digest
+    digest=$(sha256sum "${BASH_SOURCE[0]}")
+    echo "${FLEETVPN_IMAGE:-$repository:${digest:0:12}}"
+}
+
+# The mirror that this machine's own apt uses; nothing on a machine that is not Debian, where debootstrap knows one.
+mirror() {
+    # shellcheck disable=SC2016 # apt's own placeholders, not the shell's
+    apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Codename: $suite" "Component: main" "Origin: Debian" |
+        sed -n 1p
+}
+
+make_rootfs() {
+    local rootfs=$1
+    # shellcheck disable=SC2046 # no mirror must be no argument
+    debootstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" "$suite" "$rootfs" $(mirror)
+    chroot "$rootfs" dpkg --audit
+    # A scenario that wants NetworkManager or networkd enables it; by default nothing configures a device unasked.
+    chroot "$rootfs" systemctl disable NetworkManager NetworkManager-wait-online
+    rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/*
+}
+
+build() {
+    local name work
+    name=$(image_name)
+    if podman image exists "$name"; then
+        echo "image $name is there"
+        return
+    fi
+    if [ -n "${FLEETVPN_IMAGE:-}" ]; then
+        podman pull "$name"
+        return
+    fi
+    work=$(mktemp -d --tmpdir fvt-image.XXXXXX)
+    # shellcheck disable=SC2064 # the directory's name now, not at exit
+    trap "rm -rf --one-file-system '$work'" EXIT
+    make_rootfs "$work/rootfs"
+    tar -C "$work/rootfs" --one-file-system -c . | podman import --change 'CMD=["/lib/systemd/systemd"]' - "$name"
+    echo "image $name is built"
+}
+
+case ${1:-} in
+    name) image_name ;;
+    build) build ;;
+    *) echo "usage: ${0##*/} name|build" >&2; exit 2 ;;
+esac
