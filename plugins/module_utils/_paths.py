@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ._model import fields
 from ._model.path import ERRORS, Answer, Expect, IdentityPaths, PathSpec, Verdict
 from ._model.state import Flow, Link, Path
 from ._path_options import EXPECTED, parse_flow
@@ -22,13 +23,31 @@ if t.TYPE_CHECKING:
     from ._kernel import Kernel
 
 __all__ = [
-    "PENDING", "PROVEN", "WRONG",
-    "Answer", "Expect", "IdentityPaths", "PathSpec", "Verdict",
-    "answer_all", "check", "compare", "failing", "obstacle", "parse_flow", "present", "result", "text", "walk",
-]  # fmt: skip
+    "PENDING",
+    "PROVEN",
+    "UNCHANGED_FIELDS",
+    "WRONG",
+    "Answer",
+    "Expect",
+    "IdentityPaths",
+    "PathSpec",
+    "Verdict",
+    "answer_all",
+    "check",
+    "compare",
+    "failing",
+    "obstacle",
+    "owner",
+    "parse_flow",
+    "present",
+    "result",
+    "text",
+    "walk",
+]
 
 PROVEN, PENDING, WRONG = "proven", "pending", "wrong"
-_PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}
+# What must be as before for a flow to be unchanged. Tables may differ: ours take over what main did.
+UNCHANGED_FIELDS = ("type", "dev", "src", "gateway")
 
 
 def walk(kernel: Kernel, flow: Flow) -> Answer:
@@ -153,13 +172,13 @@ def _without_egress(spec: PathSpec, flow: Flow, identities: t.Sequence[IdentityP
 def compare(before: Answer, after: Answer, *, without_neighbours: t.Collection[str] = ()) -> tuple[str, ...]:
     """In what two answers differ, both lookups: "dev: up0 before, wg0 now". For C(expect: unchanged).
 
-    Tables may differ: ours take over what main did. On a tunnel (without neighbours) the gateway means nothing.
+    C(without_neighbours) are devices on which a gateway means nothing (tunnels).
     """
     labels = dict(before.counting())
     differs: list[str] = []
     for label, now in after.counting():
         then = labels.get(label, before.decided)
-        keys = ["type", "dev", "src"] + ([] if now.dev in without_neighbours else ["gateway"])
+        keys = [key for key in UNCHANGED_FIELDS if key != "gateway" or now.dev not in without_neighbours]
         differs += [
             f"{label}{key}: {getattr(then, key) or 'none'} before, {getattr(now, key) or 'none'} now"
             for key in keys
@@ -237,7 +256,7 @@ def text(flow: Flow) -> str:
         "oif": flow.oif,
         "mark": None if flow.fwmark is None else hex(flow.fwmark),
         "uid": flow.uid,
-        "ipproto": None if flow.ipproto is None else _PROTOCOL_NAMES.get(flow.ipproto, str(flow.ipproto)),
+        "ipproto": None if flow.ipproto is None else fields.protocol_name(flow.ipproto),
         "sport": flow.sport,
         "dport": flow.dport,
     }
