@@ -32,6 +32,7 @@ class Desired:
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
     groups: tuple[LinkGroup, ...] = ()
+    restored: tuple[LinkGroup, ...] = ()  # devices that get back the group which they had before us
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,7 @@ def make_plan(desired: Desired, current: Current) -> Plan:
         *(o for o in outgoing if _draws_unbound(o)),
         *_surplus_rules(desired.rules, current.rules),
         *(o for o in outgoing if not _draws_unbound(o)),
+        *_group_changes(desired.restored, current.groups),
     ]
     return Plan(tuple(steps))
 

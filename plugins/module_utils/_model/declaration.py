@@ -13,6 +13,8 @@ import re
 import typing as t
 
 from .._errors import InvalidInput
+from . import fields
+from .fields import family_of
 from .route import Route
 from .rule import Rule
 
@@ -24,6 +26,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
 DEVICE = re.compile(r"[^\s/:]{1,15}\Z")
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Params = t.Mapping[str, t.Any]
+Tables = t.Callable[[object, str], int]  # (name or number, field) -> number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Numbers:
 class Declaration:
     """Everything that one set asks of a host."""
 
+    name: str = "main"  # of the set
     identities: tuple[Identity, ...] = ()
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
@@ -102,15 +106,10 @@ class Declaration:
     numbers: Numbers = Numbers()
 
 
-def family_of(text: str) -> int:
-    """4 or 6, of an address or a prefix."""
-    return 6 if ":" in text else 4
-
-
-def parse_identities(entries: t.Sequence[Params], resolve_table: t.Callable[[str], int]) -> tuple[Identity, ...]:
+def parse_identities(entries: t.Sequence[Params], tables: Tables) -> tuple[Identity, ...]:
     """The identities that a user wrote, each right in itself and none at odds with another. Raises InvalidInput."""
     identities = tuple(
-        parse_identity(entry, f"identities[{index}]", resolve_table) for index, entry in enumerate(entries)
+        parse_identity(entry, f"identities[{index}]", tables) for index, entry in enumerate(entries)
     )
     _refuse_shared(identities, "name", lambda identity: [identity.name])
     _refuse_shared(identities, "addresses", lambda identity: list(identity.addresses))
@@ -120,7 +119,7 @@ def parse_identities(entries: t.Sequence[Params], resolve_table: t.Callable[[str
     return identities
 
 
-def parse_identity(entry: Params, field: str, resolve_table: t.Callable[[str], int]) -> Identity:
+def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
     """One identity, right in itself."""
     given = {key: value for key, value in entry.items() if value is not None}
     table = given.get("table")
@@ -132,8 +131,8 @@ def parse_identity(entry: Params, field: str, resolve_table: t.Callable[[str], i
         addresses=tuple(dict.fromkeys(_address(a, f"{field}.addresses") for a in given.get("addresses") or ())),
         pools=tuple(dict.fromkeys(_prefix(p, f"{field}.pools") for p in given.get("pools") or ())),
         gateway=_gateways(given.get("gateway"), f"{field}.gateway"),
-        table=None if table is None else resolve_table(str(table)),
-        priority=given.get("priority"),
+        table=None if table is None else _own_table(tables(table, f"{field}.table"), f"{field}.table"),
+        priority=fields.priority(given["priority"], f"{field}.priority") if "priority" in given else None,
         backstop=given.get("backstop", True),
         required=given.get("required", False),
         destinations=tuple(_prefix(d, f"{field}.destinations") for d in given.get("destinations") or ()),
@@ -211,25 +210,15 @@ def _devices(value: t.Sequence[str] | None, field: str, word: str) -> tuple[str,
 
 def _address(value: object, field: str) -> str:
     """An address; a length as `ip addr` prints it is dropped."""
-    try:
-        return str(ipaddress.ip_interface(str(value)).ip)
-    except ValueError:
-        raise InvalidInput("is no address", field=field, value=value, accepted="an IPv4 or IPv6 address") from None
+    return fields.address(str(value).partition("/")[0], field)
 
 
 def _prefix(value: object, field: str) -> str:
-    try:
-        return str(ipaddress.ip_network(str(value)))
-    except ValueError as exc:
-        reason = "has host bits set" if "host bits" in str(exc) else "is no prefix"
-        raise InvalidInput(reason, field=field, value=value, accepted=_suggestion(value)) from None
-
-
-def _suggestion(value: object) -> str:
-    try:
-        return str(ipaddress.ip_network(str(value), strict=False))
-    except ValueError:
-        return "an IPv4 or IPv6 prefix"
+    """A prefix that names somewhere: one of length zero would take everything."""
+    prefix = fields.prefix(value, field)
+    if prefix.endswith("/0"):
+        raise InvalidInput("covers every address", field=field, value=value, accepted="a prefix of length 1 or more")
+    return prefix
 
 
 def _gateways(value: t.Sequence[str] | None, field: str) -> tuple[str, ...]:
@@ -240,6 +229,12 @@ def _gateways(value: t.Sequence[str] | None, field: str) -> tuple[str, ...]:
     if len({family_of(g) for g in stated}) < len(stated):
         raise InvalidInput("is a second gateway of one family", field=field, value=stated[-1], accepted="one address for each family")
     return tuple(stated)
+
+
+def _own_table(number: int, field: str) -> int:
+    if number in fields.RESERVED_TABLES.values():
+        raise InvalidInput("is a table of the kernel", field=field, value=number, accepted="a table of its own")
+    return number
 
 
 def _outer(value: Params, field: str) -> Outer:

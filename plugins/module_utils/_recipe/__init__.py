@@ -86,5 +86,7 @@ def _groups(
 
 
 def _names(declaration: Declaration, ways: t.Sequence[Way], local: int) -> tuple[tuple[str, int], ...]:
-    own = ((f"fleetvpn_{way.key}", way.table) for way in ways)
-    return (*declaration.tables, (f"fleetvpn_{LOCAL}", local), *own) if ways else declaration.tables
+    """Table names, the set's name among them unless it is the usual one."""
+    prefix = "fleetvpn" if declaration.name == "main" else f"fleetvpn_{declaration.name}"
+    own = ((f"{prefix}_{way.key}", way.table) for way in ways)
+    return (*declaration.tables, (f"{prefix}_{LOCAL}", local), *own) if ways else declaration.tables

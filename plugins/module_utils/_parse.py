@@ -1,0 +1,90 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The options of module endpoint become one declaration. Everything that can be refused without a host is refused here."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ._errors import InvalidInput
+from ._model import fields
+from ._model.declaration import DEVICE, Declaration, Numbers, Params, Tables, parse_identities
+from ._model.route import Route
+from ._model.rule import Rule
+
+UNBOUND_LOCAL = ("none", "main")
+
+
+def parse_declaration(name: str, params: Params, numbers: Numbers, tables: Tables) -> Declaration:
+    """The declaration that a user wrote. C(tables) resolves table names that the host knows already."""
+    named = _named_tables(params.get("tables") or ())
+
+    def resolve(value: object, field: str) -> int:
+        return named[str(value)] if str(value) in named else tables(value, field)
+
+    declaration = Declaration(
+        name=name,
+        identities=parse_identities(params.get("identities") or (), resolve),
+        rules=tuple(
+            dataclasses.replace(
+                Rule.from_params(entry, field=f"rules[{index}]", tables=resolve), protocol=numbers.protocol
+            )
+            for index, entry in enumerate(params.get("rules") or ())
+        ),
+        routes=tuple(
+            dataclasses.replace(
+                Route.from_params(entry, field=f"routes[{index}]", tables=resolve), protocol=numbers.protocol
+            )
+            for index, entry in enumerate(params.get("routes") or ())
+        ),
+        tables=tuple(named.items()),
+        local_networks=_local_networks(params.get("local_networks")),
+        unbound=params.get("unbound") or "keep",
+        unbound_local=params.get("unbound_local") or "none",
+        unbound_forwarded=tuple(params.get("unbound_forwarded") or ()),
+        numbers=numbers,
+    )
+    _refuse_twice(declaration)
+    return declaration
+
+
+def _named_tables(entries: t.Sequence[Params]) -> dict[str, int]:
+    """Names that the declaration itself gives to tables."""
+    named: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        name, number = str(entry["name"]), fields.table_id(entry["id"], f"tables[{index}].id")
+        if named.get(name, number) != number:
+            raise InvalidInput("names two tables", field=f"tables[{index}].name", value=name, accepted="one id")
+        named[name] = number
+    return named
+
+
+def _local_networks(value: t.Sequence[str] | None) -> tuple[str, ...]:
+    """Devices, patterns, prefixes, or C(auto)."""
+    networks = []
+    for index, entry in enumerate(("auto",) if value is None else value):
+        field = f"local_networks[{index}]"
+        if "/" in entry:
+            networks.append(fields.prefix(entry, field))
+        elif DEVICE.match(entry):
+            networks.append(entry)
+        else:
+            raise InvalidInput("is no network", field=field, value=entry, accepted="a device, a pattern, a prefix, auto")
+    return tuple(networks)
+
+
+def _refuse_twice(declaration: Declaration) -> None:
+    seen = set()
+    for index, route in enumerate(declaration.routes):
+        if route.key in seen:
+            raise InvalidInput(
+                "has the table, destination, tos and metric of another one",
+                field=f"routes[{index}]",
+                value=route.text(),
+                accepted="each key once",
+            )
+        seen.add(route.key)

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Option C(paths) of module endpoint: the same flows are asked before and after the change."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ._model.path import Answer, IdentityPaths, PathSpec, Verdict
+from ._model.state import Flow
+from ._paths import PROVEN, WRONG, answer_all, compare, obstacle, parse_flow, result, walk
+
+if t.TYPE_CHECKING:
+    from ._kernel import Kernel
+
+Entry = t.Dict[str, t.Any]
+
+
+class Questions:
+    """The stated paths, with the kernel's answers from before the change."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        params: t.Sequence[t.Mapping[str, t.Any]],
+        identities: t.Sequence[IdentityPaths],
+        tables: t.Callable[[object, str], int],
+    ) -> None:
+        self._kernel = kernel
+        self._identities = identities
+        self._specs = [
+            parse_flow(entry, f"paths[{index}]", identities, tables, unchanged_allowed=True)
+            for index, entry in enumerate(params)
+        ]
+        self._before = {flow: self._ask(flow) for spec in self._specs for flow in spec.flows}
+
+    def before(self) -> list[Entry]:
+        """The answers as they are now, nothing judged: what check mode can say."""
+        return [
+            result(spec, flow, None, Verdict(None), self._identities, self._before[flow])
+            for spec in self._specs
+            for flow in spec.flows
+        ]
+
+    def after(self) -> list[Entry]:
+        """The answers after the change, each judged by what was expected of it."""
+        return [entry for spec in self._specs for entry in self._judged(spec)]
+
+    def _judged(self, spec: PathSpec) -> list[Entry]:
+        if not spec.unchanged:
+            entries = answer_all(self._kernel, [spec], self._identities)
+            earlier = [self._before.get(flow) for flow in spec.flows] or [None] * len(entries)
+            return [{**e, "before": _before(spec, a, self._identities)} for e, a in zip(entries, earlier)]
+        return [self._compared(spec, flow) for flow in spec.flows]
+
+    def _compared(self, spec: PathSpec, flow: Flow) -> Entry:
+        before, after = self._before[flow], self._ask(flow)
+        differs = compare(before, after) if before and after else ()
+        verdict = Verdict(WRONG if differs else PROVEN, differs)
+        return result(spec, flow, after, verdict, self._identities, before)
+
+    def _ask(self, flow: Flow) -> Answer | None:
+        devices = {link.name for link in self._kernel.links()}
+        return walk(self._kernel, flow) if obstacle(self._kernel, flow, devices) is None else None
+
+
+def _before(spec: PathSpec, answer: Answer | None, identities: t.Sequence[IdentityPaths]) -> t.Any:
+    if answer is None:
+        return None
+    return result(spec, answer.flow, None, Verdict(None), identities, answer)["before"]
+

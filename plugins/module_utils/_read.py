@@ -1,0 +1,118 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Reading a host: facts for the recipe, and what of our objects the kernel holds."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ._errors import Conflict
+from ._model.operation import LinkGroup
+from ._model.route import Route
+from ._model.rule import Rule
+from ._plan import Current, Desired
+from ._recipe.facts import MAIN, Facts, Remembered
+from ._sets import Scope
+
+if t.TYPE_CHECKING:
+    from ._kernel import Kernel
+
+FAMILIES = (4, 6)
+LOCAL_TABLE = 255
+
+
+def read_facts(
+    kernel: Kernel,
+    remembered: t.Mapping[str, Remembered],
+    tunnels: t.Mapping[str, str],
+    leases: t.Mapping[str, tuple[str, ...]],
+    taken: t.AbstractSet[int],
+    protocol: int,
+) -> Facts:
+    """What the recipe needs to know. C(taken) are tables that other sets, foreign rules or names already have."""
+
+    def is_free(table: int) -> bool:
+        """No set has the table, and nobody else has routes in it."""
+        return table not in taken and not any(
+            route.protocol != protocol for family in FAMILIES for route in kernel.routes(family, table=table)
+        )
+
+    return Facts(
+        links=tuple(kernel.links()),
+        addresses=tuple(kernel.addresses()),
+        main=tuple(route for family in FAMILIES for route in kernel.routes(family, table=MAIN)),
+        tunnels=tunnels,
+        leases=leases,
+        remembered=remembered,
+        is_free=is_free,
+    )
+
+
+def read_current(kernel: Kernel, desired: Desired, scope: Scope, links: t.Sequence[LinkGroup] | None = None) -> Current:
+    """What the kernel holds of what this set owns or wants, from a fresh dump."""
+    tables = {route.table for route in desired.routes} | {route.table for route in scope.recorded_routes}
+    own = [
+        route
+        for family in FAMILIES
+        for route in kernel.routes(family, protocol=scope.numbers.protocol)
+        if scope.owns_route(route, tables - {MAIN}) or route in desired.routes
+    ]
+    wanted = set(desired.rules)
+    rules = [rule for family in FAMILIES for rule in kernel.rules(family) if scope.owns_rule(rule) or _ours(rule, wanted, scope)]
+    groups = links if links is not None else [LinkGroup(link.name, link.group) for link in kernel.links()]
+    return Current(tuple(rules), tuple(own), tuple(_occupied(kernel, desired, scope)), tuple(groups))
+
+
+def _ours(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> bool:
+    """A rule outside the block that is asked for (twins compare equal, so the protocol decides)."""
+    return rule in wanted and rule.protocol == scope.numbers.protocol
+
+
+def _occupied(kernel: Kernel, desired: Desired, scope: Scope) -> t.Iterator[Route]:
+    """Foreign routes in the tables that we write, main apart: there our metric keeps us clear of others."""
+    for table in sorted({route.table for route in desired.routes}):
+        for family in FAMILIES:
+            for route in kernel.routes(family, table=table):
+                if route.protocol != scope.numbers.protocol:
+                    yield route
+
+
+def foreign_tables(kernel: Kernel, scope: Scope) -> set[int]:
+    """Tables that somebody else's rules look up."""
+    rules = [rule for family in FAMILIES for rule in kernel.rules(family)]
+    return {rule.table for rule in rules if rule.table is not None and rule.protocol != scope.numbers.protocol}
+
+
+def preflight(kernel: Kernel, desired: Desired, scope: Scope) -> list[str]:
+    """Refuse a host whose C(local) rule is not in front; name the foreign rules ahead of ours, and twins."""
+    warnings = []
+    for family in FAMILIES:
+        rules = kernel.rules(family)
+        if any(rule.family == family for rule in desired.rules):
+            _refuse_late_local(rules, family, scope.numbers.priority_base)
+            warnings += [text for rule in rules if (text := _in_the_way(rule, desired, scope)) is not None]
+    return warnings
+
+
+def _refuse_late_local(rules: t.Sequence[Rule], family: int, base: int) -> None:
+    local = [rule.priority for rule in rules if rule.action == "lookup" and rule.table == LOCAL_TABLE]
+    if not local or min(local) >= base:
+        raise Conflict(
+            f"the kernel's rule for table local must stand ahead of our rules (IPv{family})",
+            field="numbers.priority_base",
+            value=base,
+            accepted="that rule at priority 0, where the kernel puts it",
+        )
+
+
+def _in_the_way(rule: Rule, desired: Desired, scope: Scope) -> str | None:
+    if rule.protocol == scope.numbers.protocol or rule.table == LOCAL_TABLE:
+        return None
+    if rule in desired.rules:
+        return f"foreign twin (protocol {rule.protocol}) of a rule of ours: {rule.text()}"
+    if rule.priority < scope.numbers.priority_base:
+        return f"foreign rule ahead of ours: {rule.text()}"
+    return None

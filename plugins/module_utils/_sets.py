@@ -1,0 +1,149 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Several sets on one host: what belongs to this one, and what may not be shared with another."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import typing as t
+
+from ._errors import Conflict
+from ._model.declaration import Declaration, Numbers, family_of
+from ._model.route import Route
+from ._model.rule import Rule
+from ._recipe.facts import Remembered
+from ._recipe.rules import BLOCK
+from ._store import Record, objects_of
+
+TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """Which of the kernel's objects this set owns: they carry our protocol and nobody else has them in its record."""
+
+    numbers: Numbers
+    recorded_rules: frozenset[Rule]
+    recorded_routes: frozenset[Route]
+    foreign_rules: frozenset[Rule]  # of other sets
+    foreign_routes: frozenset[Route]
+    foreign_tables: frozenset[int]
+
+    def owns_rule(self, rule: Rule) -> bool:
+        """A rule of our block, or one that this set wrote down."""
+        if rule.protocol != self.numbers.protocol or rule in self.foreign_rules:
+            return False
+        base = self.numbers.priority_base
+        return base <= rule.priority < base + BLOCK or rule in self.recorded_rules
+
+    def owns_route(self, route: Route, tables: t.Container[int]) -> bool:
+        """A route in a table of this set, or one that it wrote down."""
+        if route.protocol != self.numbers.protocol or self._is_foreign(route):
+            return False
+        base = self.numbers.table_base
+        claimed = route.table in tables or base <= route.table < base + TABLE_RANGE
+        return claimed or any(route.key == known.key for known in self.recorded_routes)
+
+    def _is_foreign(self, route: Route) -> bool:
+        return route.table in self.foreign_tables or any(route.key == known.key for known in self.foreign_routes)
+
+
+def scope_of(numbers: Numbers, mine: t.Iterable[Record], others: t.Iterable[Record]) -> Scope:
+    """The scope of a set, from its own records (current and begun) and those of the others."""
+    rules, routes = _objects(mine)
+    other_rules, other_routes = _objects(records := list(others))
+    tables = frozenset(number for record in records for number in record.tables.values())
+    return Scope(numbers, rules, routes, other_rules, other_routes, tables)
+
+
+def _objects(records: t.Iterable[Record]) -> tuple[frozenset[Rule], frozenset[Route]]:
+    pairs = [objects_of(record) for record in records]
+    rules = frozenset(rule for rules, _routes in pairs for rule in rules)
+    return rules, frozenset(route for _rules, routes in pairs for route in routes)
+
+
+def choose_numbers(stated: t.Mapping[str, t.Any], mine: Record | None, others: t.Mapping[str, Record]) -> Numbers:
+    """Explicit wins, else what this set has, else (for the block of priorities) the next one that no other set has."""
+    given = {key: value for key, value in stated.items() if value is not None}
+    kept = mine.numbers if mine else {}
+    taken = {record.numbers.get("priority_base", 0): name for name, record in others.items()}
+    base = Numbers.priority_base
+    while any(abs(base - other) < BLOCK for other in taken):
+        base += BLOCK
+    numbers = Numbers(**{"priority_base": base, **kept, **given})
+    _refuse_shared_block(numbers, taken)
+    return numbers
+
+
+def _refuse_shared_block(numbers: Numbers, taken: t.Mapping[int, str]) -> None:
+    for other, name in taken.items():
+        if abs(numbers.priority_base - other) < BLOCK:
+            raise Conflict(
+                f"is inside the block of set {name} ({other} to {other + BLOCK - 1})",
+                field="numbers.priority_base",
+                value=numbers.priority_base,
+                accepted=f"{BLOCK} priorities that no other set has",
+            )
+
+
+def remembered(record: Record | None) -> dict[str, Remembered]:
+    """What the record knows of each way."""
+    if record is None:
+        return {}
+    known = {entry["key"]: entry for entry in record.identities}
+    return {key: _remembered(table, known.get(key, {})) for key, table in record.tables.items()}
+
+
+def _remembered(table: int, entry: t.Mapping[str, t.Any]) -> Remembered:
+    return Remembered(
+        table, entry.get("interface"), tuple(entry.get("addresses", ())), tuple(entry.get("gateways", ()))
+    )
+
+
+def refuse_shared(declaration: Declaration, others: t.Mapping[str, Record]) -> None:
+    """Two sets may not share an address, a pool, a table or a priority of a stated rule. Raises Conflict."""
+    for name, record in others.items():
+        for identity in declaration.identities:
+            _refuse_claimed(name, record, "addresses", identity.addresses, _addresses(record))
+            _refuse_claimed(name, record, "pools", _overlapping(identity.pools, record), set(identity.pools))
+            tables = [identity.table] if identity.table else []
+            _refuse_claimed(name, record, "table", tables, set(record.tables.values()))
+        rules, _routes = objects_of(record)
+        priorities = [rule.priority for rule in declaration.rules]
+        _refuse_claimed(name, record, "rules", priorities, {rule.priority for rule in rules})
+
+
+def refuse_found(addresses: t.Iterable[str], others: t.Mapping[str, Record]) -> None:
+    """The same for addresses that were found on a device."""
+    for name, record in others.items():
+        _refuse_claimed(name, record, "addresses", list(addresses), _addresses(record))
+
+
+def _addresses(record: Record) -> set[str]:
+    return {address for entry in record.identities for address in entry.get("addresses", ())}
+
+
+def _overlapping(pools: t.Iterable[str], record: Record) -> list[str]:
+    theirs = [ipaddress.ip_network(pool) for entry in record.identities for pool in entry.get("pools", ())]
+    return [
+        pool
+        for pool in pools
+        if any(n.version == family_of(pool) and n.overlaps(t.cast(t.Any, ipaddress.ip_network(pool))) for n in theirs)
+    ]
+
+
+def _refuse_claimed(
+    name: str, record: Record, field: str, values: t.Sequence[object], claimed: t.Container[object]
+) -> None:
+    for value in values:
+        if value in claimed:
+            raise Conflict(
+                f"is claimed by set {name} already",
+                field=field,
+                value=value,
+                accepted="what no other set on this host claims",
+            )

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The host around its kernel: name files, VPN clients, leases, and where records are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import pathlib
+import typing as t
+
+from . import _names
+from ._errors import NotPermitted
+from ._leases import lease_gateways
+from ._model.declaration import Declaration
+from ._store import RUNTIME_ROOT, Store, all_stores, store_for
+from ._tunnels import Client, find_clients, refuse_overtaking
+
+if t.TYPE_CHECKING:
+    from ._kernel import Kernel
+
+
+class Host:
+    """This host, or one of its network namespaces, whose names and VPN clients are not ours to know."""
+
+    def __init__(self, kernel: Kernel, netns: str | None, *, persistent: bool) -> None:
+        self._kernel = kernel
+        self._netns = netns
+        self.clients: list[Client] = []
+        self.store: Store = store_for(persistent, netns)
+        self.stores: list[Store] = all_stores(netns)
+
+    @functools.cached_property
+    def _tables(self) -> _names.Names:
+        return _names.Names.read(netns=self._netns)
+
+    def table(self, value: object, field: str) -> int:
+        """The number of a table that the host knows by name or number. Raises InvalidInput."""
+        return self._tables.table(value, field)
+
+    def named_tables(self) -> dict[str, int]:
+        """All table names of the host."""
+        return {entry.name: entry.id for entry in self._tables.entries}
+
+    def misnamed_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> list[str]:
+        """The lines of our own file that naming these tables would change. A namespace has no files of its own."""
+        if self._netns is not None:
+            return []
+        held = self._tables.own_text()
+        after = _names.edited(held, add=_by_number(wanted), remove=set(before) - set(wanted))
+        old, new = held.splitlines(), after.splitlines()
+        changed = [*(f"-{line}" for line in old if line not in new), *(f"+{line}" for line in new if line not in old)]
+        return [line for line in changed if not line[1:].startswith("#")]
+
+    def name_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> None:
+        """Write them, and the names of our protocols as long as any set is there."""
+        if self._netns is not None:
+            return
+        _names.edit(self._tables, add=_by_number(wanted), remove=set(before) - set(wanted))
+        if wanted:
+            _names.name_protocols()
+        elif not self._tables.own_text():
+            _names.edit(_names.Names.read(_names.PROTOCOLS), remove=set(_names.OUR_PROTOCOLS.values()))
+
+    def tunnels(self, declaration: Declaration) -> dict[str, str]:
+        """The device of each tunnel identity, as its VPN client has it. Raises Conflict for a client that cannot be
+        lived with."""
+        # The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by.
+        root = pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
+        self.clients = find_clients(declaration, root)
+        refuse_overtaking(self.clients)
+        return {client.identity: client.interface for client in self.clients if client.interface}
+
+    def gateways(self) -> dict[str, tuple[str, ...]]:
+        """Gateways by device, from leases and router advertisements."""
+        links = {link.index: link.name for link in self._kernel.links()}
+        found = {} if self._netns is not None else lease_gateways(links)
+        for device, address in self._kernel.router_neighbours():
+            found[device] = (*found.get(device, ()), address)
+        return found
+
+    @contextlib.contextmanager
+    def lock(self) -> t.Iterator[None]:
+        """One change at a time: a module, the boot unit and the watch may run together."""
+        folder = self.store.root.parent if self._netns else RUNTIME_ROOT
+        with _lock(folder / "lock"):
+            yield
+
+
+def _by_number(wanted: t.Mapping[str, int]) -> dict[int, str]:
+    return {number: name for name, number in wanted.items()}
+
+
+@contextlib.contextmanager
+def _lock(path: pathlib.Path) -> t.Iterator[None]:
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except PermissionError as exc:
+        raise NotPermitted(f"cannot write {path}", accepted="root") from exc
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,161 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Proof: the kernel itself is asked which way each identity's packets take."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import typing as t
+
+from ._model.declaration import family_of
+from ._model.path import ERRORS, Answer, IdentityPaths
+from ._model.route import Route
+from ._model.state import Flow
+from ._paths import PENDING, PROVEN, WRONG, Verdict, result, walk, PathSpec
+from ._recipe import Outcome
+from ._recipe.facts import Facts, devices_of, is_default
+from ._recipe.ways import Way
+
+if t.TYPE_CHECKING:
+    from ._kernel import Kernel
+
+# Far destinations to ask for: documentation and benchmark prefixes first, then others, for a host may use the former.
+# The kernel is only asked; no packet is sent.
+FAR = {
+    4: ("192.0.2.1", "198.51.100.1", "203.0.113.1", "198.18.0.1", "9.9.9.9", "1.1.1.1", "130.89.1.1"),
+    6: ("2001:db8::1", "2001:db8:ffff:ffff::1", "3fff::1", "2620:fe::9", "2600::1", "2a00::1"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """The answers for one set."""
+
+    paths: tuple[dict[str, t.Any], ...]
+    identities: tuple[dict[str, t.Any], ...]
+
+    def wrong(self) -> list[str]:
+        """One line for each path that is not as declared."""
+        return [f"{p['identity']}: {p['flow']}: {', '.join(p['differs'])}" for p in self.paths if p["verdict"] == WRONG]
+
+
+def identity_paths(outcome: Outcome, facts: Facts) -> list[IdentityPaths]:
+    """The identities as the flows of C(paths) need them."""
+    found: dict[str, IdentityPaths] = {}
+    for way in outcome.ways:
+        link = facts.link(way.device)
+        known = found.get(way.identity.name, IdentityPaths(way.identity.name, required=way.identity.required))
+        found[known.name] = dataclasses.replace(
+            known,
+            addresses=(*known.addresses, *way.addresses),
+            devices=(*known.devices, *([link.name] if link and link.up else [])),
+            tables=(*known.tables, way.table),
+            gateways=(*known.gateways, *way.gateways),
+        )
+    return list(found.values())
+
+
+def prove(kernel: Kernel, outcome: Outcome, facts: Facts) -> Proof:
+    """Ask for every address of every way, both families: far away, and where the other identities live."""
+    paths = [path for way in outcome.ways for path in _prove_way(kernel, way, outcome, facts)]
+    return Proof(tuple(paths), tuple(_identity(way, paths, outcome, facts) for way in outcome.ways))
+
+
+def _prove_way(kernel: Kernel, way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[dict[str, t.Any]]:
+    for address in way.addresses:
+        if not facts.is_local(address):
+            continue  # from an address that is not there the kernel's answer proves nothing; the verdict is pending
+        for to in _destinations(way, family_of(address), outcome, facts):
+            flow = Flow(family_of(address), to, source=address)
+            answer = walk(kernel, flow)
+            spec = PathSpec("", flow.family, to, address, way.identity.name, (flow,))
+            yield result(spec, flow, answer, _judge(way, flow.family, answer, outcome), ())
+
+
+def _judge(way: Way, family: int, answer: Answer, outcome: Outcome) -> Verdict:
+    path = answer.decided
+    if (way.key, family) not in outcome.ready:
+        if path.type in ERRORS or not way.identity.backstop:
+            return Verdict(PENDING)
+        return Verdict(WRONG, (f"type: unreachable expected, {path.type} by {path.dev} found",))
+    differs = []
+    if path.dev != way.device:
+        differs.append(f"dev: {way.device} expected, {path.dev or path.type} found")
+    if path.table != way.table:
+        differs.append(f"table: {way.table} expected, {path.table} found")
+    return Verdict(WRONG if differs else PROVEN, tuple(differs))
+
+
+def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list[str]:
+    """One far destination that no specific route covers, and for a tunnel also the uplink's gateway, for an uplink also
+    what main sends into each tunnel."""
+    kept = [r for r in outcome.desired.routes if r.family == family and not is_default(r)]
+    if way.identity.by_tunnel:
+        near = [r for r in kept if r.table == outcome.local and r.type == "unicast"]
+        cross = [gateway for other in outcome.ways if not other.identity.by_tunnel for gateway in other.gateways]
+    else:
+        near = [r for r in facts.main if r.family == family and not _is_wide(r)]
+        cross = [_first_host(r) for r in _into_tunnels(outcome, facts, family)][:2]
+    far = next((to for to in FAR[family] if not _covered(to, near) and not facts.is_local(to)), None)
+    crossing = [to for to in cross if family_of(to) == family and not _is_link_local(to) and not facts.is_local(to)]
+    near_own = [r for r in near if r.dev not in _tunnels(outcome)]
+    return [*([far] if far else []), *(to for to in crossing if not _covered(to, near_own))]
+
+
+def _is_wide(route: Route) -> bool:
+    """Defaults and the halves that VPN clients lay over them: rules of ours suppress them."""
+    return ipaddress.ip_network(route.dst).prefixlen <= 1
+
+
+def _into_tunnels(outcome: Outcome, facts: Facts, family: int) -> list[Route]:
+    tunnels = _tunnels(outcome)
+    return [
+        r
+        for r in facts.main
+        if r.family == family and not is_default(r) and any(device in tunnels for device in devices_of(r))
+    ]
+
+
+def _tunnels(outcome: Outcome) -> set[str | None]:
+    return {way.device for way in outcome.ways if way.identity.by_tunnel}
+
+
+def _first_host(route: Route) -> str:
+    network = ipaddress.ip_network(route.dst)
+    return str(network[1] if network.num_addresses > 1 else network[0])
+
+
+def _is_link_local(address: str) -> bool:
+    return ipaddress.ip_address(address).is_link_local or ipaddress.ip_address(address).is_multicast
+
+
+def _covered(to: str, routes: t.Iterable[Route]) -> bool:
+    return any(
+        r.family == family_of(to) and ipaddress.ip_address(to) in ipaddress.ip_network(r.dst) for r in routes
+    )
+
+
+def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, facts: Facts) -> dict[str, t.Any]:
+    """One way as results and records show it."""
+    own = [p["verdict"] for p in paths if p["identity"] == way.identity.name and p["from"] in way.addresses]
+    verdict = WRONG if WRONG in own else PROVEN if own and PENDING not in own and _has_all(way, own, facts) else PENDING
+    return {
+        "key": way.key,
+        "name": way.identity.name,
+        "interface": way.device,
+        "addresses": list(way.addresses),
+        "pools": list(way.identity.pools),
+        "gateways": list(way.gateways),
+        "table": way.table,
+        "priority": next((r.priority for r in outcome.desired.rules if r.table == way.table), None),
+        "verdict": verdict,
+    }
+
+
+def _has_all(way: Way, own: t.Sequence[str], facts: Facts) -> bool:
+    """Whether every address of the way is there."""
+    return all(facts.is_local(address) for address in way.addresses)
