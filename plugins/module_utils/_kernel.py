@@ -1,0 +1,289 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The kernel as this collection sees it, and the only import of pyroute2."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import importlib
+import os
+import re
+import sys
+import typing as t
+
+from . import _netlink_host as host_messages
+from . import _netlink_route as route_messages
+from . import _netlink_rule as rule_messages
+from ._errors import InvalidInput, MissingDependency
+from ._model.operation import Operation
+from ._model.route import Route
+from ._model.rule import Rule
+from ._model.state import Address, Flow, Link, Path
+from ._netlink_apply import Answers, Transaction, failure
+from ._netlink_codec import (
+    DELROUTE,
+    DELRULE,
+    GETADDR,
+    GETLINK,
+    GETNEIGH,
+    GETROUTE,
+    GETRULE,
+    NEWROUTE,
+    NEWRULE,
+    Codec,
+    device_index,
+    device_name,
+)
+from ._netlink_layout import AF, Content, Layout
+from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
+from ._netns import inside
+
+MINIMUM_PYROUTE2 = "0.7.2"
+PRIVATE_SITE_PACKAGES = "/usr/local/lib/fleetvpn/site-packages"
+SYSCTL_DIRECTORY = "/proc/sys/net"
+
+
+class EventsLost(Exception):
+    """Events came faster than they were read: everything must be read again. Listening goes on."""
+
+
+class Events(t.Protocol):
+    """Changes in the kernel, as hints: what has changed is found out by reading."""
+
+    def fileno(self) -> int:
+        """For select and poll."""
+
+    def read(self) -> list[str]:
+        """Kinds (link, address, rule, route) of the events that have come, without waiting. Raises EventsLost."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Kernel(t.Protocol):
+    """What the layers above need of a kernel. The tests hold a second implementation in memory to the same contract."""
+
+    def links(self) -> list[Link]:
+        """All network devices."""
+
+    def addresses(self) -> list[Address]:
+        """All addresses, both families."""
+
+    def rules(self, family: int) -> list[Rule]:
+        """All rules of a family in the kernel's order, duplicates included."""
+
+    def routes(
+        self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
+    ) -> list[Route]:
+        """Routes, filtered by the kernel itself. A table that does not exist is empty. Cached clones are left out."""
+
+    def lookup(self, flow: Flow) -> Path:
+        """The kernel's answer for one flow, one lookup. Raises InvalidInput if a device of the flow does not exist."""
+
+    def apply(self, operations: t.Sequence[Operation]) -> None:
+        """Carry out operations in order, many requests in one write.
+
+        An add that exists already (EEXIST) and a remove of what is gone (ENOENT, ESRCH, ENODEV) count as done. On any
+        other error, what was done is undone in reverse and KernelError (or NotPermitted, NotSupported) is raised.
+        """
+
+    def sysctl(self, path: str) -> str | None:
+        """The value of a file below /proc/sys/net, such as C(ipv4/conf/all/rp_filter); None if there is none."""
+
+    def router_neighbours(self) -> list[tuple[str, str]]:
+        """Device and address of the IPv6 neighbours that said they are routers."""
+
+    def events(self, *, rules: bool = False, routes: bool = False) -> Events:
+        """Listen to devices and addresses of both families, and to rules and routes on request."""
+
+
+@contextlib.contextmanager
+def open_kernel(netns: str | None = None) -> t.Iterator[Kernel]:
+    """The kernel of this host, or of a named network namespace (a name below /run/netns, or a path).
+
+    While the context lasts, the calling thread is inside that namespace, so that /proc/sys/net is its too. Raises
+    InvalidInput for an unknown namespace, NotPermitted, MissingDependency.
+    """
+    codec = _codec()
+    with inside(netns), contextlib.closing(Netlink(codec)) as kernel:
+        yield kernel
+
+
+# Groups of linux/rtnetlink.h to listen to, and what a message type is called.
+_GROUPS = (1, 5, 9)
+_RULE_GROUPS = (8, 19)
+_ROUTE_GROUPS = (7, 11)
+_EVENT_KINDS = {
+    **dict.fromkeys((16, 17), "link"),
+    **dict.fromkeys((20, 21), "address"),
+    **dict.fromkeys((NEWROUTE, DELROUTE), "route"),
+    **dict.fromkeys((NEWRULE, DELRULE), "rule"),
+}
+
+
+class Netlink:
+    """The kernel of the network namespace that the thread is in."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._socket = NetlinkSocket()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    @property
+    def received(self) -> int:
+        """How many messages the kernel has sent: what reading has cost."""
+        return self._socket.received
+
+    def links(self) -> list[Link]:
+        return [host_messages.decode_link(fields) for fields in self._dump(host_messages.LINK, GETLINK)]
+
+    def addresses(self) -> list[Address]:
+        found = self._dump(host_messages.ADDRESS, GETADDR)
+        names = functools.lru_cache(maxsize=None)(device_name)
+        addresses = [host_messages.decode_address(fields, names) for fields in found]
+        return [address for address in addresses if address is not None]
+
+    def rules(self, family: int) -> list[Rule]:
+        found = self._dump(rule_messages.LAYOUT, GETRULE, Content({"family": AF[family]}, []))
+        return [rule_messages.decode(fields) for fields in found if fields["family"] == AF[family]]
+
+    def routes(
+        self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
+    ) -> list[Route]:
+        device = None if dev is None else _device_or_none(dev)
+        if dev is not None and device is None:
+            return []
+        asked = route_messages.encode_filter(family, table, protocol, device)
+        found = self._dump(route_messages.LAYOUT, GETROUTE, asked, missing=(errno.ENOENT,))
+        names = functools.lru_cache(maxsize=None)(device_name)
+        routes = [route_messages.decode(fields, names) for fields in found]
+        return [route for route in routes if route is not None and _wanted(route, family, table, protocol, dev)]
+
+    def lookup(self, flow: Flow) -> Path:
+        for field, name in (("iif", flow.iif), ("oif", flow.oif)):
+            if name is not None and _device_or_none(name) is None:
+                raise InvalidInput("is no device of this host", field=field, value=name)
+        content = route_messages.encode_flow(flow, device_index)
+        try:
+            answer = self._socket.ask(self._encode(route_messages.LAYOUT, GETROUTE, NLM_F_REQUEST, content))
+        except Refused as refused:
+            path = None if refused.explained else route_messages.path_of_error(refused.errno)
+            if path is None:
+                raise failure(refused, f"lookup {flow}") from refused
+            return path
+        return route_messages.decode_path(self._codec.decode(route_messages.LAYOUT, answer), device_name)
+
+    def apply(self, operations: t.Sequence[Operation]) -> None:
+        Transaction(self, self._codec).run(operations)
+
+    def tell(self, requests: t.Sequence[bytearray]) -> Answers:
+        """Send requests; the answer to each."""
+        return self._socket.tell(requests)
+
+    def sysctl(self, path: str) -> str | None:
+        if ".." in path.split("/"):
+            raise ValueError(f"{path!r} leaves {SYSCTL_DIRECTORY}")
+        try:
+            with open(os.path.join(SYSCTL_DIRECTORY, path.lstrip("/")), encoding="ascii") as file:
+                return file.read().strip()
+        except FileNotFoundError:
+            return None
+
+    def router_neighbours(self) -> list[tuple[str, str]]:
+        content = Content({"family": AF[6]}, [])
+        found = self._dump(host_messages.NEIGHBOUR, GETNEIGH, content)
+        routers = [host_messages.decode_router(fields, device_name) for fields in found]
+        return [router for router in routers if router is not None]
+
+    def events(self, *, rules: bool = False, routes: bool = False) -> Events:
+        return NetlinkEvents((*_GROUPS, *(_RULE_GROUPS if rules else ()), *(_ROUTE_GROUPS if routes else ())))
+
+    def _encode(self, layout: Layout, kind: int, flags: int, content: Content) -> bytearray:
+        return self._codec.encode(layout, kind, flags, content)
+
+    def _dump(
+        self, layout: Layout, kind: int, content: Content | None = None, missing: tuple[int, ...] = ()
+    ) -> list[dict[str, t.Any]]:
+        """The messages of a dump; empty if the kernel answers that what was asked for is missing."""
+        if content is None:
+            content = host_messages.encode_links() if kind == GETLINK else Content({}, [])
+        request = self._encode(layout, kind, NLM_F_REQUEST | NLM_F_DUMP, content)
+        try:
+            return [self._codec.decode(layout, data) for data in self._socket.dump(request)]
+        except Refused as refused:
+            if refused.errno in missing:
+                return []
+            raise failure(refused, f"read {layout.name}") from refused
+
+
+class NetlinkEvents:
+    """Events by multicast groups."""
+
+    def __init__(self, groups: t.Iterable[int]) -> None:
+        self._socket = EventSocket(groups)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> list[str]:
+        try:
+            messages = self._socket.read()
+        except Overrun as exc:
+            raise EventsLost(str(exc)) from exc
+        return [_EVENT_KINDS[message.type] for message in messages if message.type in _EVENT_KINDS]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _wanted(route: Route, family: int, table: int | None, protocol: int | None, dev: str | None) -> bool:
+    """Kernels before 4.20 ignore the filter; and without IPv6, IPv4 answers for it."""
+    return (
+        route.family == family
+        and table in (None, route.table)
+        and protocol in (None, route.protocol)
+        and (dev is None or route.dev in (None, dev))
+    )
+
+
+def _device_or_none(name: str) -> int | None:
+    try:
+        return device_index(name)
+    except Refused:
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _codec() -> Codec:
+    """pyroute2, imported on first use: it is most of the time that a run without changes takes."""
+    if os.path.isdir(PRIVATE_SITE_PACKAGES) and PRIVATE_SITE_PACKAGES not in sys.path:
+        sys.path.insert(0, PRIVATE_SITE_PACKAGES)
+    try:
+        package = importlib.import_module("pyroute2")
+        base = importlib.import_module("pyroute2.netlink").nlmsg
+    except ImportError as exc:
+        raise _missing("none") from exc
+    found = str(getattr(package, "__version__", "unknown"))
+    if _version(found) < _version(MINIMUM_PYROUTE2):
+        raise _missing(found)
+    return Codec(base)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def _missing(found: str) -> MissingDependency:
+    return MissingDependency(
+        f"pyroute2 {MINIMUM_PYROUTE2} or later is needed by {sys.executable}, found: {found}; install it by"
+        f" 'apt install python3-pyroute2', 'pip install pyroute2>={MINIMUM_PYROUTE2}', or the role's"
+        " endpoint_pyroute2_source"
+    )

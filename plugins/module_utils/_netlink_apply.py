@@ -1,0 +1,238 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Operations that are done all or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import typing as t
+
+from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
+from ._model.operation import Operation
+from ._model.route import Route
+from ._model.rule import Rule
+from ._netlink_codec import Codec, device_index
+from ._netlink_socket import Refused
+
+# What the kernel answers when an operation has nothing left to do.
+_NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, errno.ENODEV)}
+# What a delete of a rule does not compare, whatever the request says.
+_NOT_COMPARED = ("invert", "goto")
+
+Answers = list[t.Optional[Refused]]
+Prepared = tuple[Operation, bytearray]
+
+
+class Channel(t.Protocol):
+    """What a transaction needs of a kernel."""
+
+    def rules(self, family: int) -> list[Rule]:
+        """All rules, in order."""
+
+    def routes(self, family: int, *, table: int | None = None, protocol: int | None = None) -> list[Route]:
+        """Routes of a table."""
+
+    def tell(self, requests: t.Sequence[bytearray]) -> Answers:
+        """Send requests; the answer to each."""
+
+
+class Transaction:
+    """One run over operations, with what was done so far."""
+
+    def __init__(self, kernel: Channel, codec: Codec) -> None:
+        self._kernel = kernel
+        self._codec = codec
+        self._index = functools.lru_cache(maxsize=None)(device_index)
+        self._done: list[Operation] = []
+
+    def run(self, operations: t.Sequence[Operation]) -> None:
+        """Everything is encoded before the first change, so that a device that is missing changes nothing."""
+        batches = [self._prepare(batch) for batch in _batches(operations)]
+        for batch in batches:
+            failed = self._send(batch)
+            if failed is not None:
+                raise self._undone(*failed)
+
+    def _prepare(self, batch: t.Sequence[Operation]) -> list[Prepared]:
+        prepared = []
+        for operation in batch:
+            try:
+                prepared.append((operation, self._codec.operation(operation, self._index)))
+            except Refused as refused:
+                if not _is_done(operation, refused):
+                    raise failure(refused, _text(operation)) from refused
+        return prepared
+
+    def _send(self, batch: t.Sequence[Prepared]) -> tuple[Operation, Refused] | None:
+        """Send a batch; the first refusal. What the kernel has really done is remembered."""
+        failed = None
+        for (operation, _request), refused in zip(batch, self._answers(batch)):
+            if refused is None:
+                self._done.append(operation)
+            elif failed is None and not _is_done(operation, refused):
+                failed = (operation, refused)
+        return failed
+
+    def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
+        """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
+        rules: dict[int, list[Rule]] = {}
+        if any(self._is_ambiguous(operation, rules) for operation, _request in batch):
+            return [self._answer_alone(prepared) for prepared in batch]
+        return self._kernel.tell([request for _operation, request in batch])
+
+    def _is_ambiguous(self, operation: Operation, rules: dict[int, list[Rule]]) -> bool:
+        """C(rules) are those of each family as the batch has left them so far."""
+        target = operation.target
+        if operation.op != "remove":
+            return False
+        if isinstance(target, Route):
+            return target.family == 4 and target.metric == 0 and not self._holds(target)
+        if not isinstance(target, Rule):
+            return False
+        if target.family not in rules:
+            rules[target.family] = self._kernel.rules(target.family)
+        current = rules[target.family]
+        hit = _hit(target, current)
+        if hit is not None and _same(hit, target):
+            current.remove(hit)
+            return False
+        return hit is not None
+
+    def _holds(self, target: Route) -> bool:
+        """Whether the kernel has the route with this metric: without one, a delete takes any metric."""
+        routes = self._kernel.routes(target.family, table=target.table, protocol=target.protocol or None)
+        return any(_describes(target, route) for route in routes)
+
+    def _answer_alone(self, prepared: Prepared) -> Refused | None:
+        operation, request = prepared
+        if self._is_ambiguous(operation, {}):
+            if isinstance(operation.target, Rule):
+                return self._remove_behind(operation.target, request)
+            return Refused(errno.ESRCH)
+        return self._kernel.tell([request])[0]
+
+    def _remove_behind(self, target: Rule, request: bytearray) -> Refused | None:
+        """Remove a rule where the delete would hit another first: that one is put behind it, at no time missing."""
+        before = rules = self._kernel.rules(target.family)
+        if not any(_same(rule, target) for rule in rules):
+            return Refused(errno.ENOENT)
+        while _count(target, rules) == _count(target, before):
+            hit = _hit(target, rules)
+            if hit is None or _same(hit, target):
+                return self._kernel.tell([request])[0]
+            if hit.protocol != target.protocol:
+                return Refused(errno.EBUSY, f"the kernel would remove {hit.text()!r} instead")
+            refused = self._move_behind(hit, request)
+            if refused is not None:
+                return refused
+            rules = self._kernel.rules(target.family)
+        return None
+
+    def _move_behind(self, hit: Rule, request: bytearray) -> Refused | None:
+        """A second copy at the end, then the delete, which takes the first copy."""
+        before = _count(hit, self._kernel.rules(hit.family))
+        answers = self._kernel.tell([self._codec.append(hit), request])
+        refused = next(filter(None, answers), None)
+        if refused is not None or _count(hit, self._kernel.rules(hit.family)) == before:
+            return refused
+        # A kernel that told the two apart after all: it has removed the right one, and the copy is one too many.
+        return self._kernel.tell([self._codec.operation(Operation("remove", hit), self._index)])[0]
+
+    def _undone(self, operation: Operation, refused: Refused) -> RoutingError:
+        """Take back what was done, the last first; the error to raise."""
+        left = [text for text in map(self._take_back, reversed(self._done)) if text is not None]
+        if left:
+            refused = Refused(refused.errno, f"{refused.text}; could not be undone: {', '.join(left)}")
+        return failure(refused, _text(operation))
+
+    def _take_back(self, operation: Operation) -> str | None:
+        """Undo one operation; what to tell if that fails."""
+        inverse = _inverse(operation)
+        try:
+            refused = self._answers([(inverse, self._codec.operation(inverse, self._index))])[0]
+        except Refused as exc:
+            refused = exc
+        if refused is None or _is_done(inverse, refused):
+            return None
+        return f"{_text(operation)} ({refused.text})"
+
+
+def failure(refused: Refused, operation: str) -> RoutingError:
+    """Our error for what the kernel answered."""
+    if refused.errno == errno.EPERM:
+        return NotPermitted(f"the kernel does not permit {operation!r}: root, or CAP_NET_ADMIN, is needed")
+    if refused.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP) or "not enabled in kernel" in refused.text:
+        return NotSupported(f"this kernel cannot do {operation!r}: {refused.text}")
+    return KernelError(refused.text, errno=refused.errno, operation=operation)
+
+
+def _inverse(operation: Operation) -> Operation:
+    """A replace that had nothing to replace has created."""
+    if operation.op == "replace" and operation.before is None:
+        return Operation("remove", operation.target)
+    return operation.inverse()
+
+
+def _batches(operations: t.Sequence[Operation]) -> t.Iterator[list[Operation]]:
+    """Runs of the same kind of operation, which go in one write.
+
+    The kernel goes on behind a request that it refuses. Were rules sent together with the routes that they need, a
+    refused backstop would be followed by the rule that leaks without it.
+    """
+    batch: list[Operation] = []
+    for operation in operations:
+        if batch and (operation.op, operation.kind) != (batch[0].op, batch[0].kind):
+            yield batch
+            batch = []
+        batch.append(operation)
+    if batch:
+        yield batch
+
+
+def _hit(target: Rule, rules: t.Iterable[Rule]) -> Rule | None:
+    """The rule that a delete of C(target) removes: the first that agrees on everything that is not left out."""
+    return next((rule for rule in rules if _agrees(target, rule)), None)
+
+
+def _agrees(target: Rule, rule: Rule) -> bool:
+    if target.protocol not in (0, rule.protocol) or target.priority != rule.priority:
+        return False
+    compared = (field.name for field in dataclasses.fields(Rule) if field.compare and field.name not in _NOT_COMPARED)
+    return all(
+        _is_any(name, getattr(target, name)) or getattr(target, name) == getattr(rule, name) for name in compared
+    )
+
+
+def _is_any(name: str, value: object) -> bool:
+    """What a delete takes as any. A suppressor of 0 is one, a mark of 0 is none."""
+    return value is None or value is False or (value == 0 and not name.startswith("suppress"))
+
+
+def _same(one: Rule, other: Rule) -> bool:
+    return one == other and one.protocol == other.protocol
+
+
+def _count(wanted: Rule, rules: t.Iterable[Rule]) -> int:
+    return sum(_same(wanted, rule) for rule in rules)
+
+
+def _describes(target: Route, route: Route) -> bool:
+    """Whether a delete of C(target) is meant for C(route)."""
+    if target.key != route.key or (target.nexthops and target.nexthops != route.nexthops):
+        return False
+    return all(
+        getattr(target, name) in (None, getattr(route, name)) for name in ("gateway", "dev", "src", "nexthop_id")
+    )
+
+
+def _is_done(operation: Operation, refused: Refused) -> bool:
+    return refused.errno in _NOTHING_TO_DO.get(operation.op, ())
+
+
+def _text(operation: Operation) -> str:
+    return f"{operation.op} {operation.kind} {operation.target.text()}"

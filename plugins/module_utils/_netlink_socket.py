@@ -1,0 +1,263 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Requests and answers of rtnetlink: what happens on the socket, without knowledge of what is inside the messages.
+
+Our own socket, not a client library's: what is sent in one write, what is filtered by the kernel and what is read back
+is then the same for every version of the library that encodes the messages.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import typing as t
+
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
+
+_NLM_F_CAPPED = 0x100
+_NLM_F_ACK_TLVS = 0x200
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_NLMSGERR_ATTR_MSG = 1
+
+_SOL_NETLINK = 270
+_ADD_MEMBERSHIP = 1
+_CAP_ACK = 10
+_EXT_ACK = 11
+_GET_STRICT_CHK = 12
+_SO_RCVBUFFORCE = 33
+
+_HEADER = struct.Struct("=IHHII")
+_READ_SIZE = 1 << 18
+_RECEIVE_BUFFER = 4 << 20
+_DUMP_TRIES = 20
+# Per write. The kernel answers within the send, so all acks of one write must fit into the receive buffer, which is
+# 208 kB where we may not enlarge it; an ack takes less than 1 kB of it.
+_WRITE_MESSAGES = 150
+_WRITE_BYTES = 64 << 10
+
+
+class Refused(Exception):
+    """The kernel's answer to a request was an error. C(text) is its extended explanation, else that of the number."""
+
+    def __init__(self, number: int, text: str | None = None) -> None:
+        self.errno = number
+        self.explained = text is not None
+        self.text = text or os.strerror(number)
+        super().__init__(self.text)
+
+
+class Overrun(Exception):
+    """Messages were lost, because they came faster than they were read."""
+
+
+class Message(t.NamedTuple):
+    """One message as received; C(data) is all of it, with the header."""
+
+    type: int
+    flags: int
+    seq: int
+    data: bytes
+
+
+class NetlinkSocket:
+    """A socket for requests. C(received) counts the messages that the kernel has sent."""
+
+    def __init__(self, sock: socket.socket | None = None) -> None:
+        self._sock = _open() if sock is None else sock
+        self._seq = 0
+        self.received = 0
+
+    def close(self) -> None:
+        """Close it; closing twice is no error."""
+        self._sock.close()
+
+    def dump(self, request: bytearray) -> list[bytes]:
+        """All messages of a dump. A dump during which something changed may miss objects, so it is done again."""
+        for _attempt in range(_DUMP_TRIES):
+            messages, interrupted = self._dump_once(request)
+            if not interrupted:
+                return messages
+        raise Refused(errno.EINTR, f"the dump was interrupted by changes {_DUMP_TRIES} times in a row")
+
+    def ask(self, request: bytearray) -> bytes:
+        """The one answer to one request that is no dump."""
+        self._send([request])
+        answer = self._next()
+        _raise_error(answer)
+        return answer.data
+
+    def tell(self, requests: t.Sequence[bytearray]) -> list[Refused | None]:
+        """Send requests in few writes; per request, in order, None for done or the refusal."""
+        results: list[Refused | None] = []
+        for chunk in _chunks(requests):
+            self._send(chunk)
+            results.extend(_refusal(self._next()) for _request in chunk)
+        return results
+
+    def _dump_once(self, request: bytearray) -> tuple[list[bytes], bool]:
+        self._send([request])
+        messages: list[bytes] = []
+        interrupted = False
+        while True:
+            message = self._next()
+            interrupted = interrupted or bool(message.flags & NLM_F_DUMP_INTR)
+            if message.type in (_NLMSG_DONE, _NLMSG_ERROR):
+                _raise_error(message)
+                return messages, interrupted
+            messages.append(message.data)
+
+    def _send(self, requests: t.Sequence[bytearray]) -> None:
+        self._first = self._seq + 1
+        for request in requests:
+            self._seq += 1
+            struct.pack_into("=I", request, 8, self._seq)
+        self._pending = iter(())
+        self._sock.send(b"".join(requests))
+
+    def _next(self) -> Message:
+        """The next message that belongs to what was sent last; what an aborted dump left behind is passed over."""
+        while True:
+            for message in self._pending:
+                self.received += 1
+                if message.seq >= self._first:
+                    return message
+            self._pending = split(self._read())
+
+    def _read(self) -> bytes:
+        try:
+            return self._sock.recv(_READ_SIZE)
+        except OSError as exc:
+            if exc.errno == errno.ENOBUFS:
+                raise Refused(errno.ENOBUFS, "answers were lost, the receive buffer is too small") from exc
+            raise
+
+    _first = 0
+    _pending: t.Iterator[Message] = iter(())
+
+
+class EventSocket:
+    """A socket that listens to multicast groups."""
+
+    def __init__(self, groups: t.Iterable[int]) -> None:
+        self._sock = _open()
+        self._sock.setblocking(False)
+        for group in groups:
+            self._sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+
+    def close(self) -> None:
+        """Close it; closing twice is no error."""
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """For select and poll."""
+        return self._sock.fileno()
+
+    def read(self) -> list[Message]:
+        """All that is there, without waiting. Raises Overrun if something was lost; the next read goes on after it."""
+        messages: list[Message] = []
+        while True:
+            try:
+                messages.extend(split(self._sock.recv(_READ_SIZE)))
+            except BlockingIOError:
+                return messages
+            except OSError as exc:
+                if exc.errno == errno.ENOBUFS:
+                    raise Overrun("the kernel had more events than fit into the receive buffer") from exc
+                raise
+
+
+def split(data: bytes) -> t.Iterator[Message]:
+    """The messages of one read."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, seq, _pid = _HEADER.unpack_from(data, offset)
+        yield Message(kind, flags, seq, data[offset : offset + length])
+        offset += (max(length, _HEADER.size) + 3) & ~3
+
+
+def _open() -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    sock.bind((0, 0))
+    _enlarge(sock)
+    for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):
+        _try_option(sock, option)
+    return sock
+
+
+def _enlarge(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+
+
+def _try_option(sock: socket.socket, option: int) -> None:
+    """Kernels before 4.20 lack the strict check: they ignore filters, which costs time but nothing else."""
+    try:
+        sock.setsockopt(_SOL_NETLINK, option, 1)
+    except OSError as exc:
+        if exc.errno != errno.ENOPROTOOPT:
+            raise
+
+
+def _chunks(requests: t.Sequence[bytearray]) -> t.Iterator[list[bytearray]]:
+    chunk: list[bytearray] = []
+    size = 0
+    for request in requests:
+        if chunk and (len(chunk) == _WRITE_MESSAGES or size + len(request) > _WRITE_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(request)
+        size += len(request)
+    if chunk:
+        yield chunk
+
+
+def _raise_error(message: Message) -> None:
+    refusal = _refusal(message)
+    if refusal is not None:
+        raise refusal
+
+
+def _refusal(message: Message) -> Refused | None:
+    """The error in an ack or at the end of a dump."""
+    if message.type not in (_NLMSG_ERROR, _NLMSG_DONE) or len(message.data) < _HEADER.size + 4:
+        return None
+    code = struct.unpack_from("=i", message.data, _HEADER.size)[0]
+    return Refused(-code, _explanation(message)) if code < 0 else None
+
+
+def _explanation(message: Message) -> str | None:
+    """The text of the extended ack."""
+    if not message.flags & _NLM_F_ACK_TLVS:
+        return None
+    offset = _HEADER.size + 4
+    if message.type == _NLMSG_ERROR:
+        original = struct.unpack_from("=I", message.data, offset)[0]
+        offset += _HEADER.size if message.flags & _NLM_F_CAPPED else (original + 3) & ~3
+    text = attributes(message.data, offset).get(_NLMSGERR_ATTR_MSG)
+    return None if text is None else text.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """Attributes (type, length, value) one after another; of a repeated one the last."""
+    found = {}
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found

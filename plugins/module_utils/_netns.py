@@ -1,0 +1,63 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Another network namespace for as long as a context lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import typing as t
+
+from ._errors import InvalidInput, NotPermitted
+
+NETNS_DIRECTORY = "/run/netns"
+_CLONE_NEWNET = 0x40000000
+
+
+@contextlib.contextmanager
+def inside(netns: str | None) -> t.Iterator[None]:
+    """The calling thread in a network namespace (name below /run/netns, or path), and back again whatever happens.
+
+    Raises InvalidInput for an unknown namespace, NotPermitted.
+    """
+    if netns is None:
+        yield
+        return
+    with open("/proc/thread-self/ns/net", "rb") as home, _namespace(netns) as there:
+        _enter(there.fileno(), netns)
+        try:
+            yield
+        finally:
+            _enter(home.fileno(), "the namespace before")
+
+
+def _namespace(netns: str) -> t.BinaryIO:
+    path = netns if "/" in netns else os.path.join(NETNS_DIRECTORY, netns)
+    try:
+        return open(path, "rb")
+    except PermissionError as exc:
+        raise NotPermitted("entering a namespace needs root", field="netns", value=netns) from exc
+    except (OSError, ValueError) as exc:
+        raise _unknown(netns) from exc
+
+
+def _unknown(netns: str) -> InvalidInput:
+    accepted = f"the name of a network namespace below {NETNS_DIRECTORY}, or a path"
+    return InvalidInput("is no network namespace", field="netns", value=netns, accepted=accepted)
+
+
+def _enter(descriptor: int, netns: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET) == 0:
+        return
+    number = ctypes.get_errno()
+    if number == errno.EPERM:
+        raise NotPermitted("entering a namespace needs root", field="netns", value=netns)
+    if number == errno.EINVAL:
+        raise _unknown(netns)
+    raise OSError(number, os.strerror(number), netns)
