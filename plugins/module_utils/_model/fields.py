@@ -81,6 +81,8 @@ class Params:
 
 def number(value: object, field: str, low: int, high: int) -> int:
     """A whole number within limits, decimal or with 0x."""
+    if value is None:
+        raise InvalidInput("must be given", field=field, accepted=f"{low} to {high}")
     found = _int(value)
     if found is None or not low <= found <= high:
         raise InvalidInput("is not in range", field=field, value=value, accepted=f"{low} to {high}")

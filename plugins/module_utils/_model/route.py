@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import typing as t
 
 from .._errors import InvalidInput
@@ -28,6 +29,7 @@ TYPES = (
 ERROR_TYPES = ("blackhole", "unreachable", "prohibit", "throw")
 PREFERENCES = ("low", "medium", "high")
 DEFAULT_METRIC_6 = 1024
+LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 
 # Without a scope, ip-route(8) picks it by type, and for unicast by whether there is a gateway.
 _SCOPE_OF_TYPE = {"local": 254, "broadcast": 253, "anycast": 253, "multicast": 253}
@@ -219,11 +221,18 @@ def _nexthop(given: fields.Params) -> Nexthop:
     )
     if hop.gateway is None and hop.dev is None:
         raise given.refuse("gateway", "must be given where there is no dev", "gateway, dev or both")
-    _check_onlink(given)
+    _check_gateway(given)
     return hop
 
 
-def _check_onlink(given: fields.Params) -> None:
+def _check_gateway(given: fields.Params) -> None:
+    gateway = given.params.get("gateway")
+    if (
+        gateway is not None
+        and ipaddress.ip_address(fields.address(gateway, "")) in LINK_LOCAL
+        and not given.given("dev")
+    ):
+        raise given.refuse("dev", "must be given with a link-local gateway", "the device that it is on")
     if given.flag("onlink") and not (given.given("gateway") and given.given("dev")):
         raise given.refuse("onlink", "says that a gateway is on a device", "with gateway and dev")
 
@@ -253,7 +262,7 @@ def _check_ways(route: Route, given: fields.Params) -> None:
         raise given.refuse(by[0], "does not go with nexthop_id", "one of the two")
     if "nexthops" in by and given.flag("onlink"):
         raise given.refuse("onlink", "does not go with nexthops", "onlink in each of nexthops")
-    _check_onlink(given)
+    _check_gateway(given)
     if given.params.get("state") != "absent":
         _check_leads_somewhere(route, given, by)
 

@@ -8,12 +8,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 
+from .._errors import NotSupported
 from . import fields
 
 # The numbers that `ip rule` gives its actions (FR_ACT_* of linux/fib_rules.h).
 ACTIONS = ("lookup", "blackhole", "unreachable", "prohibit", "goto", "nop")
+# Older kernels ignore the attribute.
+DSCP_SINCE = (6, 13)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,3 +198,20 @@ def _check_selectors(rule: Rule, given: fields.Params) -> None:
     if rule.family == 4 and (rule.tos or 0) & 0xE0:
         # Where the kernel takes more than these three bits for IPv4, dscp is there too.
         raise given.refuse("tos", "has bits that IPv4 rules cannot match", "0x04 to 0x1c in steps of 4, or dscp")
+
+
+def refuse_unsupported(rule: Rule, release: str, *, field: str = "") -> None:
+    """Refuse what a kernel of this release (`uname -r`) would drop in silence, leaving a rule that matches more than
+    was asked for. Raises NotSupported.
+    """
+    if rule.dscp is not None and not _at_least(release, DSCP_SINCE):
+        given = fields.Params({"dscp": rule.dscp}, field)
+        accepted = "tos, or Linux {}.{} or later".format(*DSCP_SINCE)
+        raise NotSupported(
+            f"needs a newer kernel than {release}", field=given.name("dscp"), value=rule.dscp, accepted=accepted
+        )
+
+
+def _at_least(release: str, version: tuple[int, int]) -> bool:
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is not None and (int(found[1]), int(found[2])) >= version

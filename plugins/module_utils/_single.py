@@ -1,0 +1,324 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""One rule, one route, one table name: what the modules of these names do.
+
+Each is first worked out as a Change, a value with what would be done; check mode is not carrying it out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import platform
+import typing as t
+
+from ._errors import Conflict, InvalidInput, VerificationError
+from ._model.fields import FAMILY_NAMES, RESERVED_TABLES
+from ._model.operation import Operation
+from ._model.route import Nexthop, Route
+from ._model.rule import Rule, refuse_unsupported
+from ._model.state import Flow
+from ._model.table import Table, table_name
+from ._names import Names, edit, edited
+from ._plan import Plan
+from ._worker import Result
+
+if t.TYPE_CHECKING:
+    from ._kernel import Kernel
+    from ._worker import Context
+
+# Somebody who puts back what we remove, or the other way round, is not outlasted.
+ROUNDS = 5
+
+Steps = list[Operation]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What would be done, how it looks before and after, and how to do it."""
+
+    plan: t.Sequence[t.Mapping[str, t.Any]]
+    before: str
+    after: str
+    header: str
+    carry_out: t.Callable[[], None]
+    warnings: tuple[str, ...] = ()
+
+
+def ensure_rule(context: Context) -> Result:
+    """The work of module C(rule)."""
+    names = Names.read(root=context.root, netns=context.netns)
+    rule = Rule.from_params(context.params, tables=names.table)
+    refuse_unsupported(rule, platform.release())
+    present = _wanted(context)
+    with context.open_kernel() as kernel:
+        rules = kernel.rules(rule.family)
+        if present:
+            _refuse_lost_goto(rule, rules)
+        change = _kernel_change(
+            kernel,
+            read=lambda: [found for found in kernel.rules(rule.family) if _same(found, rule)],
+            steps=lambda found: rule_steps(rule, found, present=present),
+            header=f"ip -{rule.family} -N rule show",
+            warnings=_twins(rule, rules),
+        )
+        return _finish(context, change)
+
+
+def ensure_route(context: Context) -> Result:
+    """The work of module C(route)."""
+    names = Names.read(root=context.root, netns=context.netns)
+    route = Route.from_params(context.params, tables=names.table)
+    present = _wanted(context)
+    with context.open_kernel() as kernel:
+        if present:
+            _refuse_impossible(route, kernel)
+        change = _kernel_change(
+            kernel,
+            read=lambda: [found for found in kernel.routes(route.family, table=route.table) if found.key == route.key],
+            steps=lambda found: route_steps(route, found, present=present),
+            header=f"ip -{route.family} -N route show table {route.table}",
+        )
+        return _finish(context, change)
+
+
+def ensure_table(context: Context) -> Result:
+    """The work of module C(table)."""
+    names = Names.read(root=context.root, netns=context.netns)
+    change = _naming(names, context.params) if _wanted(context) else _unnaming(names, context.params)
+    return _finish(context, change)
+
+
+def _wanted(context: Context) -> bool:
+    return bool(context.params["state"] == "present")
+
+
+def _finish(context: Context, change: Change) -> Result:
+    if change.plan and not context.check_mode:
+        change.carry_out()
+    return Result(
+        changed=bool(change.plan),
+        plan=change.plan,
+        before=change.before,
+        after=change.after,
+        header=change.header,
+        warnings=change.warnings,
+    )
+
+
+T = t.TypeVar("T", Rule, Route)
+
+
+def _kernel_change(
+    kernel: Kernel,
+    *,
+    read: t.Callable[[], list[T]],
+    steps: t.Callable[[t.Sequence[T]], Steps],
+    header: str,
+    warnings: tuple[str, ...] = (),
+) -> Change:
+    found = read()
+    first = steps(found)
+    return Change(
+        plan=Plan(tuple(first)).as_result(),
+        before=_lines(found),
+        after=_lines(_applied(found, first)),
+        header=header,
+        carry_out=lambda: _carry_out(kernel, first, lambda: steps(read())),
+        warnings=warnings,
+    )
+
+
+def _carry_out(kernel: Kernel, first: Steps, remaining: t.Callable[[], Steps]) -> None:
+    """Apply, and again what a fresh dump still asks for (a removal uncovers the next duplicate)."""
+    pending = first
+    for _round in range(ROUNDS):
+        kernel.apply(pending)
+        pending = remaining()
+        if not pending:
+            return
+    kernel.apply([operation.inverse() for operation in reversed(first)])
+    raise VerificationError(
+        "the kernel does not keep it; what was done is undone",
+        field=pending[0].kind,
+        value=pending[0].target.text(),
+        accepted="a kernel that knows all options used, and nobody else who changes the same object",
+    )
+
+
+def _applied(found: t.Sequence[T], steps: Steps) -> list[t.Any]:
+    """What is there after the steps, for the diff."""
+    after: list[t.Any] = list(found)
+    for step in steps:
+        if step.op == "add":
+            after.append(step.target)
+            continue
+        old = t.cast("Rule | Route", step.before or step.target)
+        at = next(at for at, each in enumerate(after) if (each, each.protocol) == (old, old.protocol))
+        after[at : at + 1] = [step.target] if step.op == "replace" else []
+    return after
+
+
+def _lines(found: t.Iterable[Rule] | t.Iterable[Route]) -> str:
+    return "".join(f"{each.text()} proto {each.protocol}\n" for each in found)
+
+
+def _same(found: Rule, rule: Rule) -> bool:
+    return found == rule and found.protocol == rule.protocol
+
+
+def rule_steps(rule: Rule, found: t.Sequence[Rule], *, present: bool) -> Steps:
+    """What makes the kernel hold C(rule) once, or not at all. C(found) are its equals of the same protocol. Pure."""
+    if present and not found:
+        return [Operation("add", rule)]
+    return [Operation("remove", rule)] * (len(found) - (1 if present else 0))
+
+
+def _twins(rule: Rule, rules: t.Iterable[Rule]) -> tuple[str, ...]:
+    owners = sorted({found.protocol for found in rules if found == rule} - {rule.protocol})
+    return tuple(f"an equal rule of protocol {owner} is left alone: {rule.text()!r}" for owner in owners)
+
+
+def _refuse_lost_goto(rule: Rule, rules: t.Iterable[Rule]) -> None:
+    if rule.goto is not None and all(found.priority != rule.goto for found in rules):
+        accepted = f"the priority of an {FAMILY_NAMES[rule.family]} rule that exists"
+        raise InvalidInput("leads to no rule", field="goto", value=rule.goto, accepted=accepted)
+
+
+def route_steps(route: Route, found: t.Sequence[Route], *, present: bool) -> Steps:
+    """What makes the kernel hold C(route), or nothing of ours under its key. C(found) has that key. Pure.
+
+    Raises Conflict where the key is somebody else's: IPv4 would overwrite the other route, IPv6 might join the two to
+    one multipath route.
+    """
+    ours = [other for other in found if other.protocol == route.protocol]
+    if not present:
+        return [Operation("remove", other) for other in ours]
+    keep = next((other for other in ours if route.satisfied_by(other)), None)
+    if keep is None:
+        _refuse_foreign(route, found)
+    surplus = list(ours)
+    first: Steps = []
+    if keep is None and ours:
+        first = [Operation("replace", route, surplus.pop(0))]
+    elif keep is None:
+        first = [Operation("add", route)]
+    else:
+        surplus.remove(keep)
+    return first + [Operation("remove", other) for other in surplus]
+
+
+def _refuse_foreign(route: Route, found: t.Sequence[Route]) -> None:
+    foreign = next((other for other in found if other.protocol != route.protocol), None)
+    if foreign is not None:
+        raise Conflict(
+            f"is taken by a route of protocol {foreign.protocol}, {foreign.text()!r}, which is not overwritten",
+            field="dst",
+            value=route.dst,
+            accepted="another metric or table, or that route removed by its owner",
+        )
+
+
+def _refuse_impossible(route: Route, kernel: Kernel) -> None:
+    """What the kernel would refuse, or worse, take: asked beforehand, so that the message names the option."""
+    names = sorted(link.name for link in kernel.links())
+    for option, way in _options(route):
+        if way.dev is not None and way.dev not in names:
+            accepted = f"a device of this host: {', '.join(names)}"
+            raise InvalidInput("is no device", field=f"{option}dev", value=way.dev, accepted=accepted)
+        if way.gateway is not None and not way.onlink and not _reachable(way.gateway, way.dev, route.table, kernel):
+            where = "any device" if way.dev is None else way.dev
+            accepted = f"an address in a connected network of {where}, or onlink with dev"
+            raise InvalidInput("is not reachable", field=f"{option}gateway", value=way.gateway, accepted=accepted)
+    if route.src is not None and not _local(route.family, route.src, kernel):
+        raise InvalidInput("is not local", field="src", value=route.src, accepted="an address of this host")
+
+
+def _options(route: Route) -> list[tuple[str, Nexthop]]:
+    """Each way with what stands before its options."""
+    if route.nexthops:
+        return [(f"nexthops[{at}].", way) for at, way in enumerate(route.nexthops)]
+    return [("", way) for way in route.ways]
+
+
+def _reachable(gateway: str, dev: str | None, table: int, kernel: Kernel) -> bool:
+    """Whether the kernel finds the gateway on a link: by its table, by main, or by whatever its rules say."""
+    address = ipaddress.ip_address(gateway)
+    if address.is_link_local and address.version == 6:
+        return dev is not None
+    if _local(address.version, gateway, kernel):
+        return False
+    for number in sorted({table, RESERVED_TABLES["main"]}):
+        for found in kernel.routes(address.version, table=number):
+            if _on_link(found, dev) and address in ipaddress.ip_network(found.dst):
+                return True
+    answer = kernel.lookup(Flow(address.version, gateway))
+    return answer.type == "unicast" and answer.gateway is None and dev in (None, answer.dev)
+
+
+def _on_link(found: Route, dev: str | None) -> bool:
+    return found.type == "unicast" and any(way.gateway is None and dev in (None, way.dev) for way in found.ways)
+
+
+def _local(family: int, address: str, kernel: Kernel) -> bool:
+    known = any(found.address == address for found in kernel.addresses())
+    return known or kernel.lookup(Flow(family, address)).type == "local"
+
+
+def _naming(names: Names, params: t.Mapping[str, t.Any]) -> Change:
+    table = Table.from_params(params)
+    _refuse_taken(names, table)
+    named = {entry.id for entry in names.entries if entry.name == table.name}
+    add = {} if named == {table.id} or RESERVED_TABLES.get(table.name) == table.id else {table.id: table.name}
+    op = "replace" if named else "add"
+    return _file_change(
+        names, add, (), [{"op": op, "kind": "table", "family": None, "text": table.text()}] if add else []
+    )
+
+
+def _refuse_taken(names: Names, table: Table) -> None:
+    for entry in names.entries:
+        if entry.name == table.name and entry.id != table.id and not entry.ours:
+            accepted = f"id {entry.id}, or another name"
+            raise Conflict(f"is table {entry.id} in {entry.path}", field="name", value=table.name, accepted=accepted)
+        if entry.id == table.id and entry.name != table.name:
+            accepted = f"name {entry.name}, or another id"
+            raise Conflict(f"is named {entry.name} in {entry.path}", field="id", value=table.id, accepted=accepted)
+
+
+def _unnaming(names: Names, params: t.Mapping[str, t.Any]) -> Change:
+    name = table_name(params["name"], "name")
+    number = params.get("id")
+    found = [entry for entry in names.entries if entry.name == name and number in (None, entry.id)]
+    plan = [
+        {"op": "remove", "kind": "table", "family": None, "text": Table(entry.name, entry.id).text()}
+        for entry in found
+        if entry.ours
+    ]
+    warnings = tuple(f"table {name} is named in {entry.path}, which is left alone" for entry in found if not entry.ours)
+    return _file_change(names, {}, [name] if plan else [], plan, warnings)
+
+
+def _file_change(
+    names: Names,
+    add: t.Mapping[int, str],
+    remove: t.Sequence[str],
+    plan: t.Sequence[t.Mapping[str, t.Any]],
+    warnings: tuple[str, ...] = (),
+) -> Change:
+    before = names.own_text()
+    return Change(
+        plan=plan,
+        before=before,
+        after=edited(before, add=add, remove=remove),
+        header=str(names.path),
+        carry_out=lambda: _write_names(names, add, remove),
+        warnings=warnings,
+    )
+
+
+def _write_names(names: Names, add: t.Mapping[int, str], remove: t.Sequence[str]) -> None:
+    edit(names, add=add, remove=remove)
