@@ -12,6 +12,7 @@ first chose. `ip route get` shows the first alone, and a rule `from O` is seen b
 from __future__ import annotations
 
 import dataclasses
+import errno
 import typing as t
 
 from ._model import fields
@@ -52,14 +53,24 @@ UNCHANGED_FIELDS = ("type", "dev", "src", "gateway")
 
 def walk(kernel: Kernel, flow: Flow) -> Answer:
     """Ask the kernel as a connecting socket would: the second time with the source that the first lookup chose."""
-    first = kernel.lookup(flow)
+    first = _ask(kernel, flow)
     if flow.source is not None or flow.iif is not None:
         return Answer(flow, first, source=flow.source)
     if first.type in ERRORS:
         return _retry(kernel, flow, first)
     if first.src is None:
         return Answer(flow, first)
-    return Answer(flow, first, kernel.lookup(dataclasses.replace(flow, source=first.src)), first.src)
+    return Answer(flow, first, _ask(kernel, flow, first.src), first.src)
+
+
+def _ask(kernel: Kernel, flow: Flow, source: str | None = None) -> Path:
+    """One lookup. An IPv6 socket bound to a device leaves by no other; RTM_GETROUTE with a source may say otherwise."""
+    path = kernel.lookup(flow if source is None else dataclasses.replace(flow, source=source))
+    if flow.family == 4 or flow.oif in (None, path.dev) or path.type != "unicast":
+        return path
+    if any(link.name == flow.oif and link.kind == "vrf" for link in kernel.links()):
+        return path  # leaves by a device of the VRF
+    return Path("unreachable", errno=errno.ENETUNREACH)
 
 
 def _retry(kernel: Kernel, flow: Flow, first: Path) -> Answer:
@@ -71,7 +82,7 @@ def _retry(kernel: Kernel, flow: Flow, first: Path) -> Answer:
         return Answer(flow, first)
     for address in kernel.addresses():
         if address.family == 6 and address.scope == 0 and not address.tentative:
-            second = kernel.lookup(dataclasses.replace(flow, source=address.address))
+            second = _ask(kernel, flow, address.address)
             if second.type not in ERRORS:
                 return Answer(flow, first, second, address.address)
     return Answer(flow, first)
