@@ -1,0 +1,248 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab: makes hosts and cables, knows the parts of the topology, and removes everything."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import pathlib
+import signal
+import sys
+import threading
+import types
+import typing as t
+
+from . import addresses as plan
+from . import topology
+from .capture import Capture
+from .holders import Holders
+from .host import Host
+from .inventory import write_inventory
+from .openvpn import Openvpn, OpenvpnGateway
+from .probes import Answer, Conversation, Probe
+from .responder import PORT, Responder
+from .runs import Run
+from .survey import Row, survey
+from .tunnel import MODES, Client, Tunnel
+from .wireguard import Wireguard, WireguardGateway
+
+
+class Lab:
+    """A context manager: an Internet (`router`, `outside`), a corporate network (`gateway`, `corporate`), clients.
+
+    keepalive: OpenVPN's interval and timeout, seconds.
+    """
+
+    def __init__(self, *, keepalive: tuple[int, int] = (2, 6)) -> None:
+        self._run = Run()
+        self._closing: list[t.Callable[[], None]] = [self._run.close]
+        atexit.register(self.close)
+        _exit_on_signals()
+        try:
+            self._build(keepalive)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, keepalive: tuple[int, int]) -> None:
+        self._holders = Holders(self._run)
+        self._closing.append(self._holders.close)
+        self._responder: Responder | None = None
+        self.hosts: dict[str, Host] = {}
+        self.clients: list[Client] = []
+        self.router, self.outside = topology.internet(self)
+        self.gateway, self.corporate = topology.corporate(self, self.router)
+        self._keepalive = keepalive
+        self._wireguard: WireguardGateway | None = None
+        self._openvpn: OpenvpnGateway | None = None
+        self._lans: dict[int, tuple[Host, Host]] = {}
+        self._counts = {"lan": 0, "cloud": 0, "wireguard": 0, "openvpn": 0}
+
+    @classmethod
+    def fleet(cls, count: int = 6, *, mode: str = "split") -> Lab:
+        """A lab with clients, tunnels up: half WireGuard, half OpenVPN; one IPv6-only inside, one with a /32 outside.
+
+        Every even one is WireGuard. Client 2 has no inside IPv4 address, client 3 is the cloud host, client 0 and 1
+        have containers.
+        """
+        lab = cls()
+        try:
+            for number in range(count):
+                lab.client(
+                    f"c{number}",
+                    ("wireguard", "openvpn")[number % 2],
+                    mode=mode,
+                    families=(6,) if number == 2 else (4, 6),
+                    cloud=number == 3,
+                    container=number < 2,
+                )
+            lab.start()
+        except BaseException:
+            lab.close()
+            raise
+        return lab
+
+    # -- building -------------------------------------------------------------------------------------------------
+
+    def host(self, name: str, *, private: bool = False) -> Host:
+        """A new host without devices, but with lo. Without `private` it has this machine's /etc and /run."""
+        self.hosts[name] = self._holders.make(name, private=private)
+        return self.hosts[name]
+
+    def link(self, one: Host, device: str, other: Host, peer: str, *, bridge: str | None = None) -> None:
+        """A cable between two hosts, both ends up; the first end a port of a bridge if so said."""
+        end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid}
+        one.batch().add("link", "add", ifname=device, kind="veth", peer=end).send()
+        if bridge:
+            one.batch().add("link", "set", index=one.index(device), master=one.index(bridge)).send()
+        one.up(device)
+        other.up(peer)
+
+    def lan(self, number: int = 0) -> tuple[Host, Host]:
+        """A LAN's second router and neighbour; the LAN is made when it is first asked for."""
+        if number not in self._lans:
+            self._lans[number] = topology.lan(self, self.router, number)
+        return self._lans[number]
+
+    def client(
+        self,
+        name: str,
+        kind: str = "wireguard",
+        *,
+        mode: str = "split",
+        families: t.Sequence[int] = (4, 6),
+        cloud: bool = False,
+        container: bool = False,
+        pod: bool = False,
+        rp_filter: int = 0,
+    ) -> Client:
+        """A new client, its tunnel configured and not yet started.
+
+        kind is wireguard or openvpn, mode one of MODES, families those that it has inside.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}")
+        host = self.host(name, private=True)
+        topology.quiet(host, rp_filter=rp_filter)
+        outside = self._plug(host, cloud=cloud)
+        tunnel, inside = self._tunnel(kind, host, families, mode)
+        client = Client(host, mode, inside, outside, tunnel)
+        if container:
+            client.container = topology.containers(self, host)
+        if pod:
+            client.pod = topology.pod(self, host)
+        self.clients.append(client)
+        return client
+
+    def _plug(self, host: Host, *, cloud: bool) -> tuple[str, str]:
+        if cloud:
+            return topology.cloud_client(self, self.router, host, self._next("cloud"))
+        number, position = divmod(self._next("lan"), plan.CLIENTS_PER_LAN)
+        self.lan(number)
+        return topology.lan_client(self, self.router, host, number, position)
+
+    def _tunnel(self, kind: str, host: Host, families: t.Sequence[int], mode: str) -> tuple[Tunnel, tuple[str, ...]]:
+        pool = {"wireguard": plan.WIREGUARD_POOL, "openvpn": plan.OPENVPN_POOL}[kind]
+        both = plan.inside(pool, self._next(kind))
+        inside = tuple(address for address, family in zip(both, (4, 6), strict=True) if family in families)
+        if kind == "wireguard":
+            return Wireguard(host, self.wireguard_gateway, inside, mode), inside
+        return Openvpn(host, self.openvpn_gateway, inside, mode), inside
+
+    def _next(self, what: str) -> int:
+        self._counts[what] += 1
+        return self._counts[what] - 1
+
+    @property
+    def wireguard_gateway(self) -> WireguardGateway:
+        """The gateway's WireGuard, made when it is first asked for."""
+        if self._wireguard is None:
+            self._wireguard = WireguardGateway(self.gateway)
+        return self._wireguard
+
+    @property
+    def openvpn_gateway(self) -> OpenvpnGateway:
+        """The gateway's OpenVPN, made when it is first asked for."""
+        if self._openvpn is None:
+            directory = self._run.directory / "openvpn"
+            self._openvpn = OpenvpnGateway(self.gateway, directory, self._keepalive)
+        return self._openvpn
+
+    @property
+    def run_id(self) -> str:
+        """What is between the prefix and the host in the names of this run's namespaces."""
+        return self._run.id
+
+    # -- using ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring all tunnels up, side by side."""
+        for client in self.clients:
+            client.tunnel.begin()
+        for client in self.clients:
+            client.tunnel.finish()
+
+    def serve(self, *hosts: Host, port: int = PORT, address: str = "::") -> None:
+        """Have hosts answer TCP and UDP with their name and the source they saw."""
+        if self._responder is None:
+            self._responder = Responder()
+            self._closing.append(self._responder.close)
+        for host in hosts:
+            self._responder.listen(host, port=port, address=address)
+
+    def capture(self, host: Host, *, settle: float = 0.1) -> Capture:
+        """Everything that passes a host's devices while the context lasts. settle: wait for late packets, seconds."""
+        return Capture(host, settle=settle)
+
+    def probe(self, host: Host, to: str, proto: str = "icmp", **how: t.Any) -> Answer:
+        """Send one probe and wait for its answer; the options are those of Probe."""
+        return Probe(host, to, proto, **how).ask()
+
+    def probes(self, probes: t.Sequence[Probe]) -> list[Answer]:
+        """Ask many at once; answers in the same order."""
+        with concurrent.futures.ThreadPoolExecutor(max_workers=128) as pool:
+            return list(pool.map(Probe.ask, probes))
+
+    def conversation(self, host: Host, to: str, **how: t.Any) -> Conversation:
+        """A TCP connection that stays open."""
+        return Conversation(Probe(host, to, "tcp", **how))
+
+    def survey(self) -> list[Row]:
+        """For each client: do the Internet's questions to I, and the corporate network's to O, get their answers?"""
+        self.serve(*(client.host for client in self.clients))
+        return survey(self.clients, self.outside, self.corporate, self.probes)
+
+    def inventory(self, path: pathlib.Path, *, python: str = sys.executable) -> pathlib.Path:
+        """Write an inventory for Ansible: groups vpn_endpoints, wireguard, openvpn."""
+        return write_inventory(path, self.clients, python)
+
+    # -- ending ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes, remove all namespaces and files. May be called twice."""
+        atexit.unregister(self.close)
+        while self._closing:
+            self._closing.pop()()
+
+
+def _exit_on_signals() -> None:
+    """SIGTERM and SIGHUP end the process by an exception, so that contexts and atexit run."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame: types.FrameType | None) -> t.NoReturn:
+    raise SystemExit(128 + number)
