@@ -111,7 +111,7 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     situation = _look(kernel, host, request)
     warnings = preflight(kernel, situation.desired, situation.scope)
     identities = identity_paths(situation.outcome, situation.facts)
-    questions = Questions(kernel, request.paths, identities, host.table)
+    questions = Questions(kernel, () if request.absent else request.paths, identities, host.table)
     plan = _difference(kernel, situation, request)
     record = _record(situation, request, plan)
     names = host.misnamed_tables(record.names, situation.record.names if situation.record else {})

@@ -91,19 +91,18 @@ def _judge(way: Way, family: int, answer: Answer, outcome: Outcome) -> Verdict:
 
 
 def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list[str]:
-    """One far destination that no specific route covers, and for a tunnel also the uplink's gateway, for an uplink also
-    what main sends into each tunnel."""
-    kept = [r for r in outcome.desired.routes if r.family == family and not is_default(r)]
+    """One far destination that no specific route covers. For a tunnel also the uplinks' gateways, and for an uplink what
+    main sends into the tunnels, unless a specific route that the identity keeps covers it."""
+    specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
     if way.identity.by_tunnel:
-        near = [r for r in kept if r.table == outcome.local and r.type == "unicast"]
+        kept = [r for r in outcome.desired.routes if r.table == outcome.local and r.type == "unicast"]
         cross = [gateway for other in outcome.ways if not other.identity.by_tunnel for gateway in other.gateways]
     else:
-        near = [r for r in facts.main if r.family == family and not _is_wide(r)]
+        kept = [r for r in specific if r.dev not in _tunnels(outcome)]
         cross = [_first_host(r) for r in _into_tunnels(outcome, facts, family)][:2]
-    far = next((to for to in FAR[family] if not _covered(to, near) and not facts.is_local(to)), None)
-    crossing = [to for to in cross if family_of(to) == family and not _is_link_local(to) and not facts.is_local(to)]
-    near_own = [r for r in near if r.dev not in _tunnels(outcome)]
-    return [*([far] if far else []), *(to for to in crossing if not _covered(to, near_own))]
+    far = [to for to in FAR[family] if not _covered(to, specific)][:1]
+    crossing = [to for to in cross if family_of(to) == family and not _is_link_local(to) and not _covered(to, kept)]
+    return [to for to in dict.fromkeys([*far, *crossing]) if not facts.is_local(to)]
 
 
 def _is_wide(route: Route) -> bool:

@@ -41,7 +41,7 @@ def build(declaration: Declaration, facts: Facts) -> Outcome:
     several = len({way.device for way in uplinks if way.device}) > 1
     routes = [r for way in ways for r in way_routes(way, declaration, facts, several_uplinks=several)]
     ready = frozenset((way.key, r.family) for way in ways for r in routes if _is_default_of(way, r))
-    internal = _internal(declaration, ways, facts)
+    internal = _internal(declaration, ways, facts) if ways else []
     routes += local_routes(_prefixes(declaration), internal, facts, local, declaration.numbers.protocol)
     routes += [r for way in ways for r in destination_routes(way, declaration, facts)]
     desired = Desired(

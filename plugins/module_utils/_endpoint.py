@@ -1,0 +1,105 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""What module endpoint does: its options become a request, and what came of it a result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ._converge import Request, converge
+from ._converge import Result as Found
+from ._endpoint_spec import DECLARATION
+from ._store import check_name
+from ._surroundings import Host
+from ._version import VERSION
+from ._worker import Result
+
+if t.TYPE_CHECKING:
+    from ._worker import Context
+
+
+def ensure_endpoint(context: Context) -> Result:
+    """The work of module C(endpoint)."""
+    params = context.params
+    check_name(params["set"])
+    request = Request(
+        name=params["set"],
+        params=declared(params),
+        paths=params["paths"] or [],
+        absent=params["state"] == "absent",
+        prune=params["prune"],
+        dry_run=context.check_mode,
+        meta=author(),
+    )
+    with context.open_kernel() as kernel:
+        host = Host(kernel, context.netns, persistent=persistent(params))
+        with contextlib.nullcontext() if context.check_mode else host.lock():
+            found = converge(kernel, host, request)
+    return as_result(found, host)
+
+
+def persistent(params: t.Mapping[str, t.Any]) -> bool:
+    """A network namespace does not survive a boot, so its sets do not either unless told so."""
+    stated = params["persistent"]
+    return params["netns"] is None if stated is None else bool(stated)
+
+
+def declared(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The part of the options that says what is wanted, without what was left out."""
+    return {key: _given(params[key]) for key in DECLARATION if params[key] is not None}
+
+
+def _given(value: t.Any) -> t.Any:
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_given(item) for item in value]
+    return value
+
+
+def author() -> dict[str, str]:
+    """Who changed what last, as far as the host can tell."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    controller = (os.environ.get("SSH_CONNECTION") or "").split(" ")[0]
+    return {"user": user, "controller": controller, "version": VERSION}
+
+
+def as_result(found: Found, host: Host) -> Result:
+    """The result as the module returns it."""
+    steps = found.plan.as_result()
+    named = [{"op": _op(line), "kind": "table", "family": None, "text": line[1:]} for line in found.names]
+    return Result(
+        changed=found.changed,
+        plan=[*steps, *named],
+        before="".join(f"{s['text']}\n" for s in _displaced(found) if s),
+        after="".join(f"{s['text']}\n" for s in [*steps, *named] if s["op"] in ("add", "replace", "set")),
+        header="policy routing",
+        warnings=found.warnings,
+        values={
+            "paths": [*found.proof.paths, *found.paths],
+            "identities": list(found.proof.identities),
+            "numbers": found.record.numbers,
+            "tunnels": [client.as_result() for client in host.clients],
+        },
+    )
+
+
+def _op(line: str) -> str:
+    return "add" if line.startswith("+") else "remove"
+
+
+def _displaced(found: Found) -> t.Iterator[dict[str, str]]:
+    """What goes: removed objects, and what replaced and moved ones were before."""
+    for operation in found.plan.operations:
+        if operation.op == "remove":
+            yield {"text": operation.target.text()}
+        elif operation.before is not None:
+            yield {"text": operation.before.text()}
+    for line in found.names:
+        if line.startswith("-"):
+            yield {"text": line[1:]}

@@ -1,0 +1,93 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The options of module endpoint."""
+
+from __future__ import annotations
+
+from ._argspec import NETNS, ROUTE, RULE, Spec, list_of, merged
+from ._model.declaration import TUNNEL_TYPES
+
+TUNNEL: Spec = {
+    "type": {"type": "str", "required": True, "choices": list(TUNNEL_TYPES)},
+    "manager": {"type": "str"},
+    "connection": {"type": "str"},
+    "apply": {"type": "str", "choices": ["next_connect", "reload", "restart"], "default": "next_connect"},
+}
+
+OUTER: Spec = {
+    "fwmark": {"type": "str"},
+    "uidrange": {"type": "str"},
+}
+
+IDENTITY: Spec = {
+    "name": {"type": "str", "required": True},
+    "tunnel": {"type": "dict", "options": TUNNEL},
+    "interface": {"type": "list", "elements": "str"},
+    "address_interface": {"type": "list", "elements": "str"},
+    "addresses": {"type": "list", "elements": "str"},
+    "pools": {"type": "list", "elements": "str"},
+    "gateway": {"type": "list", "elements": "str"},
+    "table": {"type": "str"},
+    "priority": {"type": "int"},
+    "backstop": {"type": "bool", "default": True},
+    "required": {"type": "bool", "default": False},
+    "destinations": {"type": "list", "elements": "str"},
+    "destinations_backstop": {"type": "bool", "default": False},
+    "outer": {"type": "dict", "options": OUTER},
+    "mtu": {"type": "int"},
+    "advmss": {"type": "int"},
+    "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
+}
+
+PATH: Spec = {
+    "from": {"type": "str"},
+    "to": {"type": "str", "required": True},
+    "iif": {"type": "str"},
+    "oif": {"type": "str"},
+    "fwmark": {"type": "str"},
+    "uid": {"type": "int"},
+    "ipproto": {"type": "str"},
+    "sport": {"type": "str"},
+    "dport": {"type": "str"},
+    "expect": {"type": "raw"},
+}
+
+NUMBERS: Spec = {
+    "priority_base": {"type": "int"},
+    "table_base": {"type": "int"},
+    "protocol": {"type": "int"},
+    "group": {"type": "int"},
+}
+
+NAMED_TABLE: Spec = {
+    "name": {"type": "str", "required": True},
+    "id": {"type": "int", "required": True},
+}
+
+# What is kept in the record of a set, and so is known to the on-host program.
+DECLARATION: Spec = {
+    "identities": list_of(IDENTITY),
+    "tables": list_of(NAMED_TABLE),
+    "rules": list_of(RULE),
+    "routes": list_of(ROUTE),
+    "local_networks": {"type": "list", "elements": "str", "default": ["auto"]},
+    "unbound": {"type": "str", "default": "keep"},
+    "unbound_local": {"type": "str", "choices": ["none", "main"], "default": "none"},
+    "unbound_forwarded": {"type": "list", "elements": "str"},
+    "numbers": {"type": "dict", "options": NUMBERS},
+}
+
+ENDPOINT: Spec = merged(
+    DECLARATION,
+    {
+        "set": {"type": "str", "default": "main"},
+        "prune": {"type": "bool", "default": True},
+        "paths": list_of(PATH),
+        "persistent": {"type": "bool"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    },
+    NETNS,
+)

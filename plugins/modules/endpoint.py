@@ -1,0 +1,428 @@
+#!/usr/bin/python
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: endpoint
+short_description: Give a VPN endpoint correct routing for each of its addresses
+version_added: 1.0.0
+description:
+  - A host that connects in through a VPN has two identities, an inside address and an outside address. This module makes
+    packets from each address leave by the egress that belongs to it, for IPv4 and IPv6, by policy routing.
+  - It takes the whole declaration of a host in one task and carries it out in one transaction. The order of the changes
+    keeps every packet on its way, a failure half-way is undone, and the task succeeds only if the kernel itself, asked for
+    the path of every address, gives the declared one.
+  - Nothing foreign is changed or removed. What the module adds carries a routing protocol number of its own
+    (O(numbers.protocol)), and only that is ever removed. The device group of tunnel devices is the one thing that it
+    sets on a device; the old value is kept and put back.
+extends_documentation_fragment:
+  - fleetvpn.routing._attributes
+  - fleetvpn.routing._netns
+  - fleetvpn.routing._requirements
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  identities:
+    description:
+      - The identities of the host. Each is a named set of local addresses, or a pool that they come from, with one way
+        out.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Its name, a letter followed by up to 31 letters, digits, V(_) or V(-).
+          - V(keep), V(auto), V(any), V(none), V(main), V(local) and V(default) are reserved.
+        type: str
+        required: true
+      tunnel:
+        description:
+          - The VPN client that carries the identity. With it, the identity is one of a tunnel; without it, and unless
+            O(identities[].gateway=none), it is one of the uplink.
+        type: dict
+        suboptions:
+          type:
+            description: The kind of VPN.
+            type: str
+            required: true
+            choices: [wireguard, openvpn]
+          manager:
+            description: What starts it, such as V(wg-quick) or V(openvpn). Found on the host unless given.
+            type: str
+          connection:
+            description: The client's name for it, such as V(wg0) for C(/etc/wireguard/wg0.conf).
+            type: str
+          apply:
+            description:
+              - When a change to how the client is started takes effect. The module itself never restarts a VPN; role
+                P(fleetvpn.routing.endpoint#role) does if told so.
+            type: str
+            choices: [next_connect, reload, restart]
+            default: next_connect
+      interface:
+        description:
+          - The egress. A device name, a pattern such as V(en*), a list of them, or V(auto), the device of the uplink's
+            default route. Several devices found for an uplink get a table each.
+          - The default is V(auto) for an uplink, and the client's device for a tunnel. It need not exist yet.
+        type: list
+        elements: str
+      address_interface:
+        description: Where the addresses sit if not on the egress. Names, patterns, or V(any).
+        type: list
+        elements: str
+      addresses:
+        description:
+          - Its addresses. Found on the device unless given. A length, as C(ip addr) prints it, is dropped.
+        type: list
+        elements: str
+      pools:
+        description:
+          - Prefixes that its addresses come from. They are guarded before an address is there, so that nothing leaks
+            between the assignment of an address and the rule for it.
+        type: list
+        elements: str
+      gateway:
+        description:
+          - The gateway, at most one address for each family, V(none) for a device without neighbours, or V(auto).
+          - V(auto), the default, takes it from table main, a DHCP lease or a router advertisement, and is not fooled by a
+            VPN that replaced or halved the default route.
+        type: list
+        elements: str
+      table:
+        description: The routing table. The next free one from O(numbers.table_base) unless given.
+        type: str
+      priority:
+        description:
+          - The priority of the first rule for its addresses. All identities of a kind share theirs unless given.
+        type: int
+      backstop:
+        description:
+          - Make the identity unreachable, rather than let it leave by another device, while its egress is gone.
+        type: bool
+        default: true
+      required:
+        description: Fail as well if the identity is pending, that is if its egress or address is not there.
+        type: bool
+        default: false
+      destinations:
+        description:
+          - Prefixes that unbound traffic reaches by this identity. They become routes in table main as long as its
+            address is there.
+        type: list
+        elements: str
+      destinations_backstop:
+        description: Make these prefixes unreachable while the egress is gone.
+        type: bool
+        default: false
+      outer:
+        description: How the tunnel's own packets are told from others, so that they never enter a tunnel.
+        type: dict
+        suboptions:
+          fwmark:
+            description: Their mark, as V(0xca6c) or V(0x100/0xff00).
+            type: str
+          uidrange:
+            description: The user that sends them, as V(1000-1000). The user is the one that created the socket.
+            type: str
+      mtu:
+        description: The MTU of its default route, in bytes.
+        type: int
+      advmss:
+        description: The TCP segment size to advertise by its default route, in bytes.
+        type: int
+      families:
+        description: The address families in which it exists.
+        type: list
+        elements: str
+        choices: [ipv4, ipv6]
+        default: [ipv4, ipv6]
+  tables:
+    description: Names for tables, in C(rt_tables.d).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: The name.
+        type: str
+        required: true
+      id:
+        description: The number.
+        type: int
+        required: true
+  local_networks:
+    description:
+      - Host-internal networks (containers, virtual machines) that every identity must keep reaching, as devices, patterns
+        or prefixes.
+      - V(auto), the default, stands for the bridges without an uplink port.
+    type: list
+    elements: str
+    default: [auto]
+  unbound:
+    description:
+      - Where traffic goes whose socket has chosen no source. V(keep) leaves that to table main as the user and the VPN
+        client made it; the name of an identity sends it there.
+    type: str
+    default: keep
+  unbound_local:
+    description:
+      - With O(unbound) naming an identity, V(main) lets the specific routes of main win over it, as VPN clients do, and
+        with them whatever the local network pushes into main.
+    type: str
+    choices: [none, main]
+    default: none
+  unbound_forwarded:
+    description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
+    type: list
+    elements: str
+  paths:
+    description:
+      - Paths that must be as stated once the change is made; otherwise it is undone and the task fails. See
+        M(fleetvpn.routing.path_check) for what each option means.
+    type: list
+    elements: dict
+    suboptions:
+PATHS
+  numbers:
+    description: Where the objects of this set stand, and the marks that say whose they are.
+    type: dict
+    suboptions:
+      priority_base:
+        description:
+          - The first of 1000 rule priorities. V(2000) for the first set of a host, the next free block for another one,
+            unless given.
+        type: int
+      table_base:
+        description: The first table number to choose from. V(2000) unless given.
+        type: int
+      protocol:
+        description: The routing protocol number of all rules and routes of the set. V(151) unless given.
+        type: int
+      group:
+        description: The device group of tunnel devices. V(151) unless given.
+        type: int
+  set:
+    description: The name of this declaration. A host may have several, which neither prune nor may share anything.
+    type: str
+    default: main
+  prune:
+    description: Remove what the set owns and nobody asks for any more.
+    type: bool
+    default: true
+  persistent:
+    description:
+      - Keep the declaration in C(/etc/fleetvpn) and install the on-host program with its units, so that the host is right
+        again after a reboot. The default is V(true), and V(false) with O(netns).
+    type: bool
+  state:
+    description: V(absent) removes the whole set.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: fleetvpn.routing.path_check
+  - module: fleetvpn.routing.endpoint_info
+notes:
+  - Changing something needs the capability C(CAP_NET_ADMIN) and write access to C(/etc); in practice, root.
+  - Rules, and with them the backstops, need neither device nor address. They are in place before the VPN first comes up.
+author:
+  - fleetvpn.routing contributors (@fleetvpn)
+"""
+
+EXAMPLES = r"""
+- name: Inside address by WireGuard, outside address by the uplink
+  fleetvpn.routing.endpoint:
+    identities:
+      - name: outside
+        interface: auto
+      - name: inside
+        tunnel: {type: wireguard, connection: wg0}
+
+- name: The same, and proof that replies to the Internet leave by the identity that was asked
+  fleetvpn.routing.endpoint:
+    identities:
+      - name: outside
+        interface: auto
+      - name: inside
+        tunnel: {type: openvpn, connection: corp}
+        pools: [10.8.0.0/16, "fd00:8::/48"]
+    paths:
+      - {from: inside, to: 203.0.113.5, ipproto: tcp, sport: "443", expect: {identity: inside}}
+      - {from: outside, to: 10.1.0.5, expect: {identity: outside}}
+      - {to: 203.0.113.5, expect: unchanged}
+
+- name: Everything unbound by the tunnel as well, local networks as main knows them
+  fleetvpn.routing.endpoint:
+    identities:
+      - name: outside
+        interface: auto
+      - name: inside
+        tunnel: {type: wireguard, connection: wg0}
+        outer: {fwmark: "0xca6c"}
+    unbound: inside
+    unbound_local: main
+
+- name: As it was before
+  fleetvpn.routing.endpoint:
+    state: absent
+"""
+
+RETURN = r"""
+plan:
+  description: The changes in their order, made or, in check mode, announced.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    op:
+      description: V(add), V(replace), V(remove), or V(set) for a device group.
+      type: str
+    kind:
+      description: V(rule), V(route), V(group), V(table) for a table's name, or V(file).
+      type: str
+    family:
+      description: V(ipv4), V(ipv6), or nothing.
+      type: str
+    text:
+      description: The object as iproute2 writes it.
+      type: str
+      sample: "2301:\tfrom 198.51.100.10 iif lo lookup 2002"
+identities:
+  description: Every identity as found, one entry for each egress.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    key:
+      description: The identity's name; for a further egress with the device behind a dot.
+      type: str
+    name:
+      description: The identity's name.
+      type: str
+    interface:
+      description: The egress.
+      type: str
+    addresses:
+      description: Its addresses.
+      type: list
+      elements: str
+    pools:
+      description: Its pools.
+      type: list
+      elements: str
+    gateways:
+      description: The gateways, at most one for each family.
+      type: list
+      elements: str
+    table:
+      description: The number of its table.
+      type: int
+    priority:
+      description: The priority of the first rule that looks its table up.
+      type: int
+    verdict:
+      description:
+        - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop holds),
+          V(wrong) otherwise. Nothing in check mode, if there is something to change.
+      type: str
+paths:
+  description: The paths that were asked for, those of every identity and those of O(paths).
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    identity:
+      description: Whose source the packet carries.
+      type: str
+    family:
+      description: 4 or 6.
+      type: int
+    flow:
+      description: The flow as C(ip route get) takes it.
+      type: str
+    from:
+      description: The source that was asked with.
+      type: str
+    to:
+      description: The destination.
+      type: str
+    dev:
+      description: The device.
+      type: str
+    gateway:
+      description: The gateway.
+      type: str
+    src:
+      description: The source of the packet.
+      type: str
+    table:
+      description: The table that decided.
+      type: int
+    type:
+      description: The type of the route, or the kind of error.
+      type: str
+    unconnected:
+      description: The same keys for a socket that is not connected, where they differ.
+      type: dict
+    verdict:
+      description: V(proven), V(pending), V(wrong), or nothing if nothing was expected.
+      type: str
+    before:
+      description: The answer before the change.
+      type: dict
+    differs:
+      description: In what it is not as expected.
+      type: list
+      elements: str
+numbers:
+  description: The numbers in use by this set.
+  returned: always
+  type: dict
+tunnels:
+  description: The VPN client of each tunnel identity, as found.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    identity:
+      description: The identity.
+      type: str
+    type:
+      description: The kind of VPN.
+      type: str
+    manager:
+      description: What starts it.
+      type: str
+    connection:
+      description: The client's name for it.
+      type: str
+    interface:
+      description: The device.
+      type: str
+    needs:
+      description: What has to be done before it can be lived with.
+      type: list
+      elements: str
+program:
+  description: The on-host program.
+  returned: when O(persistent)
+  type: dict
+"""
+
+from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint import ensure_endpoint
+from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
+from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
+
+
+def main() -> None:
+    run(ENDPOINT, ensure_endpoint)
+
+
+if __name__ == "__main__":
+    main()
