@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import socket
 import typing as t
 
 
@@ -39,8 +40,8 @@ def pack_address(text: str) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def unpack_address(data: bytes) -> str:
-    """The address as text, in the form that the model uses."""
-    return str(ipaddress.ip_address(data))
+    """The address as text, in the form that the model uses: inet_ntop's, which does not change between Pythons."""
+    return socket.inet_ntop(socket.AF_INET6 if len(data) == 16 else socket.AF_INET, data)
 
 
 def pack_prefix(prefix: str | None) -> tuple[bytes | None, int]:
