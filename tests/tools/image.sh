@@ -40,8 +40,13 @@ mirror() {
 make_rootfs() {
     local rootfs=$1
     # shellcheck disable=SC2046 # no mirror must be no argument
-    debootstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" "$suite" "$rootfs" $(mirror)
-    chroot "$rootfs" dpkg --audit
+    if ! debootstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" "$suite" "$rootfs" $(mirror) \
+        > "$rootfs.log" 2>&1; then
+        cat "$rootfs.log" >&2
+        return 1
+    fi
+    # debootstrap is content with packages that it could not configure; dpkg is not.
+    test -z "$(chroot "$rootfs" dpkg --audit | tee /dev/stderr)"
     # A scenario that wants NetworkManager or networkd enables it; by default nothing configures a device unasked.
     chroot "$rootfs" systemctl disable NetworkManager NetworkManager-wait-online
     rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/*
