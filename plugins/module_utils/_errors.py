@@ -70,7 +70,16 @@ class Conflict(RoutingError):
 
 
 class VerificationError(RoutingError):
-    """Applied, but the kernel does not give the declared path."""
+    """The kernel does not give the declared path. C(paths) are the result entries of all that were asked for."""
+
+    def __init__(
+        self, msg: str, *, field: str | None = None, paths: t.Sequence[t.Mapping[str, t.Any]] | None = None
+    ) -> None:
+        super().__init__(msg, field=field)
+        self.paths = paths
+
+    def as_result(self) -> dict[str, t.Any]:
+        return {**super().as_result(), **({} if self.paths is None else {"paths": list(self.paths)})}
 
 
 class KernelError(RoutingError):

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import typing as t
 
@@ -18,14 +19,32 @@ from ._model.state import Flow
 
 UNCHANGED = "unchanged"
 EXPECTED = ("identity", "dev", "gateway", "table", "src", "type")
-OPTIONS = ("from", "to", "iif", "oif", "fwmark", "uid", "ipproto", "sport", "dport", "expect")
 
 # RTM_GETROUTE takes these alone (rtm_getroute_parse_ip_proto), each ICMP in its own family.
 _TCP, _UDP = fields.PROTOCOLS["tcp"], fields.PROTOCOLS["udp"]
 _LOOKED_UP = {4: {"tcp": _TCP, "udp": _UDP, "icmp": 1}, 6: {"tcp": _TCP, "udp": _UDP, "ipv6-icmp": 58}}
 
+# For an argument specification; a value that is a mark, a port or a name is a string here and read below.
+SPEC: dict[str, dict[str, t.Any]] = {
+    "from": {"type": "str"},
+    "to": {"type": "str", "required": True},
+    "iif": {"type": "str"},
+    "oif": {"type": "str"},
+    "fwmark": {"type": "str"},
+    "uid": {"type": "int"},
+    "ipproto": {"type": "str"},
+    "sport": {"type": "str"},
+    "dport": {"type": "str"},
+    "expect": {"type": "raw"},
+}
+
 Tables = t.Callable[[object, str], int]
 Identities = t.Sequence[IdentityPaths]
+
+
+def paths_spec(*, required: bool = False) -> dict[str, t.Any]:
+    """Option C(paths) in an argument specification."""
+    return {"type": "list", "elements": "dict", "required": required, "options": copy.deepcopy(SPEC)}
 
 
 def parse_flow(
@@ -41,7 +60,7 @@ def parse_flow(
     C(tables) turns a table's name or number into its number (_names.Names.table). The word C(unchanged) is accepted
     only where there is a before.
     """
-    _known(params, OPTIONS, field)
+    _known(params, tuple(SPEC), field)
     given = fields.Params(params, field)
     to = given.read("to", fields.address)
     if to is None:

@@ -249,6 +249,13 @@ def test_what_a_rule_matches_on_reaches_the_kernel(
     assert one(kernel, to=FAR[family], **other, **expect)["verdict"] == "wrong"
 
 
+def test_without_a_protocol_ipv4_is_looked_up_as_udp(host: Host, kernel: Kernel) -> None:
+    """As documented; IPv6 then matches no rule with a protocol."""
+    for family, dev in ((4, "vpn0"), (6, "up0")):
+        host.ip(f"-{family} rule add ipproto udp lookup 2000 priority 2100")
+        assert one(kernel, to=FAR[family], source=OUTER[family])["dev"] == dev
+
+
 @families
 def test_from_an_identity(host: Host, kernel: Kernel, family: int) -> None:
     host.ip(f"-{family} rule add from {INNER[family]} iif lo lookup 2000 priority 2300")
