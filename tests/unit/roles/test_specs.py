@@ -119,6 +119,13 @@ def test_the_role_takes_what_the_module_takes() -> None:
     compare({name.removeprefix("endpoint_"): option for name, option in options.items()}, _module_options(), "")
 
 
+def test_the_role_has_the_defaults_of_the_module() -> None:
+    """A variable without a value leaves the default to the module."""
+    options = _options("endpoint")
+    for name, option in _module_options().items():
+        assert options[f"endpoint_{name}"].get("default") in (option.get("default"), []), name
+
+
 def test_the_role_hands_every_option_on() -> None:
     """An option that is declared and then forgotten would be worse than a missing one."""
     tasks = _load(ROOT / "roles" / "endpoint" / "tasks" / "declare.yml")
