@@ -134,7 +134,7 @@ def _address(text: str) -> str | None:
     version = family_of(text)
     try:
         return socket.inet_ntop(_AF[version], socket.inet_pton(_AF[version], text))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL or something else that C cannot hold
         return None
 
 
@@ -176,7 +176,8 @@ def shown(text: str) -> str:
 def device(value: object, field: str) -> str:
     """The name of a network device, by the kernel's rules for names; it need not exist."""
     name = str(value)
-    if not 1 <= len(name.encode()) <= 15 or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
+    plain = name.isprintable() and not any(c in "/:" or c.isspace() for c in name) and name not in (".", "..")
+    if not plain or not 1 <= len(name.encode(errors="replace")) <= 15:
         accepted = "1 to 15 bytes without blank, slash or colon"
         raise InvalidInput("is no device name", field=field, value=value, accepted=accepted)
     return name
@@ -233,7 +234,7 @@ def protocol_name(number_: int) -> str:
 def _etc_protocol(name: str) -> int | None:
     try:
         return socket.getprotobyname(name)
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

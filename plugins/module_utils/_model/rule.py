@@ -177,7 +177,8 @@ def _span(ports: tuple[int, int]) -> str:
 def _check_action(rule: Rule, given: fields.Params) -> None:
     if rule.action != "lookup":
         for key in ("table", "l3mdev", "suppress_prefixlength", "suppress_ifgroup"):
-            if given.params.get(key) not in (None, False):
+            value = given.params.get(key)
+            if value is not None and value is not False:  # a suppressor of 0 is written
                 raise given.refuse(key, f"does not go with action {rule.action}", "action lookup")
     elif rule.l3mdev and rule.table is not None:
         raise given.refuse("table", "does not go with l3mdev, which finds the table by the device", "one of the two")
