@@ -19,6 +19,7 @@ import pytest
 from tests.lab import Client, Lab, Probe
 from tests.lab import addresses as plan
 from tests.lab.runs import ROOT, leftovers
+from tests.lab.survey import table
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -30,6 +31,13 @@ def fleet() -> t.Iterator[Lab]:
     """Six clients before the collection is applied. Tests that change one, change one that no other test looks at."""
     with Lab.fleet(6) as lab:
         lab.serve(lab.router, lab.outside, lab.gateway, lab.corporate)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> t.Iterator[Lab]:
+    """A lab to which tests add the clients that they need."""
+    with Lab() as lab:
         yield lab
 
 
@@ -101,6 +109,7 @@ class TestBefore:
         right = {(row.client, row.question, row.family) for row in rows if row.right}
         assert right == {("c2", "corporate -> O", 4)}
         assert not [row for row in astray if row.arrived]
+        assert "reply by up0 instead of wg0, lost" in table(rows)
         assert {tuple(row.left_by) for row in astray if row.question == "Internet -> I"} == {("up0",)}
         assert {tuple(row.left_by) for row in astray if row.question == "corporate -> O"} == {("wg0",), ("tun0",)}
 
@@ -203,6 +212,73 @@ class TestModes:
             assert lab.probe(client.host, plan.CORPORATE_HOST[1])
             assert [entry for entry in client.host.ip_json("-4", "addr", "show", "dev", "tun0") if entry] == []
 
+    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "standin"])
+    def test_renumbered(self, kind: str) -> None:
+        with Lab() as lab:
+            client = lab.client("one", kind)
+            client.up()
+            old = client.inside
+            client.renumber([plan.shifted(address, 5) for address in old])
+            lab.serve(lab.corporate)
+            seen = [lab.probe(client.host, address, "tcp").seen for address in plan.CORPORATE_HOST]
+            assert seen == list(client.inside)
+            assert not any(client.host.owns(address) for address in old)
+
+    def test_wg_quick_that_routes_by_allowed_ips(self) -> None:
+        with Lab() as lab:
+            client = lab.client("one", mode="auto")
+            client.up()
+            assert all(lab.probe(client.host, address) for address in plan.CORPORATE_HOST)
+            routes = client.host.ip_json("route", "show", "dev", "wg0")
+            assert [route["dst"] for route in routes] == [plan.CORPORATE[0]]
+
+    def test_standin_goes_astray_and_is_cured_like_a_real_tunnel(self) -> None:
+        with Lab() as lab:
+            client = lab.client("one", "standin")
+            client.up()
+            assert [row for row in lab.survey() if row.right] == []
+            for family in (0, 1):
+                client.host.shell(five_commands(client, family))
+            assert [row for row in lab.survey() if not row.right] == []
+
+
+class TestClientsDevices:
+    """What a client may have besides one uplink and one tunnel."""
+
+    def test_pod_on_a_device_without_address(self, lab: Lab) -> None:
+        client = lab.client("podded", "standin", pod=True)
+        assert client.pod is not None
+        lab.serve(client.pod, client.host)
+        assert [lab.probe(client.host, address, "tcp").name for address in plan.POD] == ["podded-p"] * 2
+        assert [lab.probe(client.pod, address, "tcp").name for address in client.outside] == ["podded"] * 2
+        assert not [entry for entry in client.host.ip_json("-4", "addr", "show", "dev", "cali0") if entry]
+
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_second_uplink(self, lab: Lab, number: int) -> None:
+        client = lab.client(f"docked{number}", "standin")
+        own = lab.second_uplink(client, number)
+        _second, neighbour = lab.lan(number)
+        lab.serve(neighbour)
+        for address, target in zip(own, plan.in_lan(number, 200), strict=True):
+            assert lab.probe(client.host, target, "tcp", source=address, dev="up1").seen == address
+
+    def test_strict_reverse_path_filter(self, lab: Lab) -> None:
+        client = lab.client("strict", "standin", rp_filter=1)
+        assert client.host.shell("cat /proc/sys/net/ipv4/conf/up0/rp_filter").strip() == "1"
+        client.up()
+        with lab.capture(client.host) as seen:
+            assert not lab.probe(lab.outside, client.inside[0], timeout=0.3)
+        assert seen.arrived_by(destination=client.inside[0]) == {"vpn0"}
+        assert seen.left_by(source=client.inside[0]) == set()
+
+    def test_arp_is_seen_when_asked_for(self, lab: Lab) -> None:
+        client = lab.client("asking", "standin")
+        missing = plan.in_lan(0, 199)[0]
+        with lab.capture(client.host) as seen:
+            lab.probe(client.host, missing, timeout=0.2)
+        assert seen.left_by(destination=missing, proto="arp") == {"up0"}
+        assert seen.left_by(destination=missing) == set()
+
 
 class TestPrivateFiles:
     def test_etc_run_and_usr_local_are_the_hosts_own(self, fleet: Lab) -> None:
@@ -257,7 +333,13 @@ def own_state() -> list[str]:
 
 def start_run() -> tuple[subprocess.Popen[str], str]:
     """A run in a process of its own, tunnels up."""
-    program = "import time; from tests.lab import Lab\nwith Lab.fleet(2) as lab: print(lab.run_id, flush=True); time.sleep(60)"
+    program = """
+import time
+from tests.lab import Lab
+with Lab.fleet(2) as lab:
+    print(lab.run_id, flush=True)
+    time.sleep(60)
+"""
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     return process, process.stdout.readline().strip()
@@ -277,7 +359,9 @@ def killed_run() -> str:
 
 def processes_of(run: str) -> list[str]:
     names = [pathlib.Path(path).name for path in leftovers(run) if path.startswith("/run/netns")]
-    listed = (subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True) for name in names)
+    listed = (
+        subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True) for name in names
+    )
     return [pid for done in listed for pid in done.stdout.split()]
 
 
@@ -311,10 +395,14 @@ class TestAnsible:
     def test_files_go_in_and_out(self, fleet: Lab, tmp_path: pathlib.Path) -> None:
         pytest.importorskip("ansible", reason="ansible-core is not in this environment")
         (tmp_path / "x").write_bytes(bytes(range(256)) * 1000)
-        self.ansible(fleet, tmp_path, "c0", "-m", "copy", "-a", f"src={tmp_path}/x dest=/etc/fvt-copied", pipelining=True)
-        self.ansible(fleet, tmp_path, "c0", "-m", "fetch", "-a", f"src=/etc/fvt-copied dest={tmp_path}/y flat=true", pipelining=True)
+        copied = "/etc/fvt-copied"
+        for module, files in (
+            ("copy", f"src={tmp_path}/x dest={copied}"),
+            ("fetch", f"src={copied} dest={tmp_path}/y flat=true"),
+        ):
+            self.ansible(fleet, tmp_path, "c0", "-m", module, "-a", files, pipelining=True)
         assert (tmp_path / "y").read_bytes() == (tmp_path / "x").read_bytes()
-        assert not os.path.exists("/etc/fvt-copied")
+        assert not os.path.exists(copied)
 
     def test_groups(self, fleet: Lab, tmp_path: pathlib.Path) -> None:
         groups = json.loads(fleet.inventory(tmp_path / "i.yml").read_text())["vpn_endpoints"]["children"]

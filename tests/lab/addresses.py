@@ -74,6 +74,11 @@ def first(pool: tuple[str, str]) -> tuple[str, str]:
     return str(networks[0][1]), str(networks[1][1])
 
 
+def shifted(address: str, count: int) -> str:
+    """The address that many further on."""
+    return str(ipaddress.ip_address(address) + count)
+
+
 def length(prefix: str) -> int:
     """The prefix length of a prefix."""
     return ipaddress.ip_network(prefix).prefixlen

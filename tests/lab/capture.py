@@ -16,7 +16,7 @@ import time
 import types
 import typing as t
 
-import dpkt
+import dpkt  # type: ignore[import-untyped]
 
 from .host import Host
 

@@ -42,7 +42,8 @@ class Holders:
         return host
 
     def _ask(self, request: dict[str, object]) -> dict[str, str]:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()

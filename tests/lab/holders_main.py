@@ -17,7 +17,7 @@ import socket
 import sys
 import typing as t
 
-import syscalls
+import syscalls  # type: ignore[import-not-found]  # run as a program, its own directory is on the path
 
 NAMESPACES = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
 OVERLAYS = ("/etc", "/usr/local", "/var/lib")
@@ -84,7 +84,7 @@ def _become_holder(request: dict[str, t.Any], report: int) -> t.NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         _detach_from_parent()
         os.execv("/bin/sleep", ["sleep", "infinity"])
-    except BaseException as error:  # whatever it is must reach the parent, and this copy of it must end
+    except BaseException as error:  # noqa: BLE001  whatever it is must reach the parent; this copy of it must end
         os.write(report, f"{request['name']}: {error}".encode())
     os._exit(1)
 

@@ -183,5 +183,3 @@ def queue_address(batch: Batch, index: int, text: str) -> None:
     if family_of(address) == 6:
         arguments.update(family=socket.AF_INET6, flags=_NO_DAD)
     batch.add("addr", "add", **arguments)
-
-

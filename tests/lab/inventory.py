@@ -14,15 +14,17 @@ from .tunnel import Client
 
 def write_inventory(path: pathlib.Path, clients: t.Sequence[Client], python: str) -> pathlib.Path:
     """Write it, as YAML in its JSON form."""
-    groups = {kind: {"hosts": {}} for kind in ("wireguard", "openvpn")}
+    groups: dict[str, dict[str, dict[str, t.Any]]] = {kind: {"hosts": {}} for kind in ("wireguard", "openvpn")}
     for client in clients:
-        groups[client.tunnel.kind]["hosts"][client.name] = _variables(client, python)
+        groups.setdefault(client.tunnel.kind, {"hosts": {}})["hosts"][client.name] = _variables(client, python)
     path.write_text(json.dumps({"vpn_endpoints": {"children": groups}}, indent=2) + "\n", encoding="utf-8")
     return path
 
 
 def _variables(client: Client, python: str) -> dict[str, t.Any]:
     return {
+        # It is root already: a play's `become` needs no sudo on this machine.
+        "ansible_become": False,
         "ansible_connection": "lab",
         "ansible_lab_host": client.name,
         "ansible_lab_pid": client.host.pid,

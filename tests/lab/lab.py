@@ -24,6 +24,7 @@ from .openvpn import Openvpn, OpenvpnGateway
 from .probes import Answer, Conversation, Probe
 from .responder import PORT, Responder
 from .runs import Run
+from .standin import Standin
 from .survey import Row, survey
 from .tunnel import MODES, Client, Tunnel
 from .wireguard import Wireguard, WireguardGateway
@@ -58,7 +59,7 @@ class Lab:
         self._wireguard: WireguardGateway | None = None
         self._openvpn: OpenvpnGateway | None = None
         self._lans: dict[int, tuple[Host, Host]] = {}
-        self._counts = {"lan": 0, "cloud": 0, "wireguard": 0, "openvpn": 0}
+        self._counts = {"lan": 0, "cloud": 0, "second": 0, "wireguard": 0, "openvpn": 0, "standin": 0}
 
     @classmethod
     def fleet(cls, count: int = 6, *, mode: str = "split") -> Lab:
@@ -120,10 +121,10 @@ class Lab:
     ) -> Client:
         """A new client, its tunnel configured and not yet started.
 
-        kind is wireguard or openvpn, mode one of MODES, families those that it has inside.
+        kind is wireguard, openvpn or standin, mode one of MODES, families those that it has inside.
         """
-        if mode not in MODES:
-            raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}")
+        if mode not in MODES or (mode == "auto" and kind != "wireguard"):
+            raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
         host = self.host(name, private=True)
         topology.quiet(host, rp_filter=rp_filter)
         outside = self._plug(host, cloud=cloud)
@@ -136,6 +137,11 @@ class Lab:
         self.clients.append(client)
         return client
 
+    def second_uplink(self, client: Client, lan: int = 1) -> tuple[str, str]:
+        """Give a client a device `up1` in a LAN, 0 being that of the first clients; its addresses there."""
+        self.lan(lan)
+        return topology.second_uplink(self, self.router, client.host, lan, self._next("second"))
+
     def _plug(self, host: Host, *, cloud: bool) -> tuple[str, str]:
         if cloud:
             return topology.cloud_client(self, self.router, host, self._next("cloud"))
@@ -144,11 +150,14 @@ class Lab:
         return topology.lan_client(self, self.router, host, number, position)
 
     def _tunnel(self, kind: str, host: Host, families: t.Sequence[int], mode: str) -> tuple[Tunnel, tuple[str, ...]]:
-        pool = {"wireguard": plan.WIREGUARD_POOL, "openvpn": plan.OPENVPN_POOL}[kind]
+        pools = {"wireguard": plan.WIREGUARD_POOL, "openvpn": plan.OPENVPN_POOL, "standin": plan.OTHER_POOL}
+        pool = pools[kind]
         both = plan.inside(pool, self._next(kind))
         inside = tuple(address for address, family in zip(both, (4, 6), strict=True) if family in families)
         if kind == "wireguard":
             return Wireguard(host, self.wireguard_gateway, inside, mode), inside
+        if kind == "standin":
+            return Standin(host, self.gateway, inside, mode), inside
         return Openvpn(host, self.openvpn_gateway, inside, mode), inside
 
     def _next(self, what: str) -> int:

@@ -106,7 +106,7 @@ class Openvpn:
 
     def configure(self, inside: t.Sequence[str], mode: str) -> None:
         """What the server will push at the next connect."""
-        self._inside = tuple(inside)
+        self._inside, self._mode = tuple(inside), mode
         families = {":" in address for address in inside}
         lines = [_push_address(address) for address in inside]
         if False not in families:
@@ -143,8 +143,9 @@ class Openvpn:
         self.host.signal("openvpn", signal.SIGTERM)
         wait_for(lambda: not self.host.has_device(DEVICE), f"{self.host.name}: {DEVICE} gone")
 
-    def reconnect(self) -> None:
-        """SIGUSR1: what was configured meanwhile is pushed."""
+    def renumber(self, inside: t.Sequence[str]) -> None:
+        """The server pushes other addresses when the client reconnects (SIGUSR1)."""
+        self.configure(inside, self._mode)
         self.host.signal("openvpn", signal.SIGUSR1)
         wait_for(lambda: all(self.host.owns(address) for address in self._inside), f"{self.host.name}: addresses")
 

@@ -19,7 +19,7 @@ from .host import Host, family_of
 from .responder import PORT
 
 SO_MARK = 36
-_ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
+_ECHO: dict[int, tuple[int, int]] = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
 _ICMP = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
 
 
@@ -129,7 +129,7 @@ def _ask_icmp(probe: Probe, opened: socket.socket) -> Answer:
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 

@@ -45,7 +45,9 @@ class Responder:
         self._served.add((host.pid, port, address))
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with syscalls.network_of(host.pid):
-            stream, datagrams = (_bound(family, kind, address, port) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
+            stream, datagrams = (
+                _bound(family, kind, address, port) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+            )
         stream.listen(4096)
         self._selector.register(stream, selectors.EVENT_READ, (self._accept, host.name))
         self._selector.register(datagrams, selectors.EVENT_READ, (_answer_datagram, host.name))

@@ -63,6 +63,27 @@ class _Question:
         return Row(*told, answer.ok, frozenset(left), self.expected)
 
 
+def table(rows: t.Sequence[Row]) -> str:
+    """The rows for people to read, one line per client and question, what went astray in words."""
+    lines = []
+    for client, question in dict.fromkeys((row.client, row.question) for row in rows):
+        own = [row for row in rows if (row.client, row.question) == (client, question)]
+        wrong = [row for row in own if not row.right]
+        verdict = f"{len(own) - len(wrong)} of {len(own)} right"
+        lines.append(f"{client:<8} {own[0].kind:<10} {question:<15} {verdict:<16} {_astray(wrong)}".rstrip())
+    return "\n".join(lines)
+
+
+def _astray(rows: t.Sequence[Row]) -> str:
+    """By which devices wrong replies left, and whether they arrived all the same."""
+    told = {
+        f"reply by {'+'.join(sorted(row.left_by)) or 'no device'} instead of {row.expected}"
+        f"{'' if row.arrived else ', lost'}"
+        for row in rows
+    }
+    return "; ".join(sorted(told))
+
+
 def survey(
     clients: t.Sequence[Client],
     outside: Host,

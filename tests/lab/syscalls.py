@@ -30,7 +30,7 @@ def _checked(result: int, what: str) -> int:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
-    return result
+    return int(result)
 
 
 def clone(flags: int) -> int:

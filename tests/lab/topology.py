@@ -47,7 +47,7 @@ def internet(wires: Wires) -> tuple[Host, Host]:
     wires.link(router, "out0", outside, UPLINK)
     settle(router, "out0", _with(plan.OUTSIDE_ROUTER, plan.OUTSIDE_NET))
     settle(outside, UPLINK, _with(plan.OUTSIDE_HOST, plan.OUTSIDE_NET), gateways=plan.OUTSIDE_ROUTER)
-    router.address("lo", *_single(plan.ANYCAST))
+    router.address("lo", *single(plan.ANYCAST))
     return router, outside
 
 
@@ -62,7 +62,7 @@ def corporate(wires: Wires, router: Host) -> tuple[Host, Host]:
     settle(gateway, UPLINK, _with(plan.GATEWAY, plan.GATEWAY_LINK), gateways=plan.GATEWAY_ROUTER)
     settle(gateway, "corp0", _with(plan.CORPORATE_GATEWAY, plan.CORPORATE_LAN))
     settle(host, UPLINK, _with(plan.CORPORATE_HOST, plan.CORPORATE_LAN), gateways=plan.CORPORATE_GATEWAY)
-    gateway.address("lo", *_single(plan.ANYCAST))
+    gateway.address("lo", *single(plan.ANYCAST))
     for prefix, via in zip(plan.CORPORATE, plan.GATEWAY, strict=True):
         router.route(prefix, via=via)
     return gateway, host
@@ -79,7 +79,7 @@ def lan(wires: Wires, router: Host, number: int) -> tuple[Host, Host]:
         quiet(host, forward=host is second)
         wires.link(router, f"l{number}h{last}", host, UPLINK, bridge=bridge)
         settle(host, UPLINK, _with(plan.in_lan(number, last), plan.lan(number)), gateways=plan.in_lan(number, 1))
-    second.address("lo", *_single(plan.SIDE_HOST))
+    second.address("lo", *single(plan.SIDE_HOST))
     return second, neighbour
 
 
@@ -99,15 +99,23 @@ def lan_client(wires: Wires, router: Host, host: Host, number: int, position: in
     return own
 
 
+def second_uplink(wires: Wires, router: Host, host: Host, number: int, position: int) -> tuple[str, str]:
+    """Another uplink of a client, into any LAN, its own included. No default by it, as a second lease brings none."""
+    own, device = plan.in_lan(number, 201 + position), "up1"
+    wires.link(router, f"l{number}x{position}", host, device, bridge=f"lan{number}")
+    settle(host, device, _with(own, plan.lan(number)))
+    return own
+
+
 def cloud_client(wires: Wires, router: Host, host: Host, number: int) -> tuple[str, str]:
     """A cloud host: a /32 and a /128, the gateways outside of them. Its outside addresses."""
     own, device = plan.cloud(number), f"cloud{number}"
     wires.link(router, device, host, UPLINK)
     settle(router, device, [f"{plan.CLOUD_GATEWAY[0]}/32", f"{plan.CLOUD_GATEWAY[1]}/64"])
     refuse_foreign_sources(router, device)
-    for address in _single(own):
+    for address in single(own):
         router.route(address, dev=device)
-    settle(host, UPLINK, _single(own))
+    settle(host, UPLINK, single(own))
     host.route(f"{plan.CLOUD_GATEWAY[0]}/32", dev=UPLINK, scope=253)
     for gateway in plan.CLOUD_GATEWAY:
         host.route("default", via=gateway, dev=UPLINK)
@@ -134,12 +142,12 @@ def pod(wires: Wires, host: Host) -> Host:
     wires.link(host, "cali0", inner, "eth0")
     host.sysctl(ipv4__conf__cali0__proxy_arp=1)
     host.address("cali0", "fe80::ee/64")
-    settle(inner, "eth0", _single(plan.POD))
+    settle(inner, "eth0", single(plan.POD))
     inner.route("169.254.1.1/32", dev="eth0", scope=253)
     for gateway in ("169.254.1.1", "fe80::ee"):
         inner.route("default", via=gateway, dev="eth0")
-    for address in _single(plan.POD):
-        host.route(address, dev="cali0", **({} if ":" in address else {"scope": 253}))
+    host.route(f"{plan.POD[0]}/32", dev="cali0", scope=253)
+    host.route(f"{plan.POD[1]}/128", dev="cali0")
     return inner
 
 
@@ -169,6 +177,6 @@ def _with(addresses: t.Sequence[str], prefixes: t.Sequence[str]) -> list[str]:
     return [f"{own}/{plan.length(prefix)}" for own, prefix in zip(addresses, prefixes, strict=True)]
 
 
-def _single(addresses: t.Sequence[str]) -> list[str]:
+def single(addresses: t.Sequence[str]) -> list[str]:
     """Addresses as prefixes of their own: what sits on lo must not make its neighbours local."""
     return [f"{own}/{128 if ':' in own else 32}" for own in addresses]

@@ -12,7 +12,8 @@ import typing as t
 from .host import Host
 
 # split: routes to the corporate network in main; full: all unbound traffic; identity: addresses alone, no route.
-MODES = ("split", "full", "identity")
+# auto: wg-quick's `Table = auto` with the corporate network as AllowedIPs: it routes, and drops, by them.
+MODES = ("split", "full", "identity", "auto")
 
 
 class Tunnel(t.Protocol):
@@ -30,6 +31,9 @@ class Tunnel(t.Protocol):
 
     def stop(self) -> None:
         """Take the tunnel down as its user would."""
+
+    def renumber(self, inside: t.Sequence[str]) -> None:
+        """Give a running tunnel other inside addresses, as this VPN does it."""
 
     def kill(self) -> None:
         """SIGKILL to the daemon: no clean-up of its own."""
@@ -60,6 +64,11 @@ class Client:
     def down(self) -> None:
         """Stop the tunnel."""
         self.tunnel.stop()
+
+    def renumber(self, inside: t.Sequence[str]) -> None:
+        """Other inside addresses; `inside` holds them afterwards. They should come from the same pool."""
+        self.tunnel.renumber(inside)
+        self.inside = tuple(inside)
 
 
 def wait_for(condition: t.Callable[[], bool], what: str, *, seconds: float = 30) -> None:

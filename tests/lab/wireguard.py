@@ -84,6 +84,7 @@ class Wireguard:
 
     def configure(self, inside: t.Sequence[str], mode: str) -> None:
         """Write the configuration and tell the gateway; a running tunnel notices at its next start."""
+        self._mode = mode
         allowed = tuple(f"{address}/{128 if ':' in address else 32}" for address in inside)
         others = [peer for peer in self._gateway.peers if peer.public != self.public]
         self._gateway.peers[:] = [*others, Peer(self.public, allowed)]
@@ -91,11 +92,12 @@ class Wireguard:
 
     def _text(self, allowed: t.Sequence[str], mode: str) -> str:
         lines = ["[Interface]", f"PrivateKey = {self.private}", f"Address = {', '.join(allowed)}"]
-        if mode != "full":
+        if mode in ("split", "identity"):
             lines.append("Table = off")
         if mode == "split":
             lines += [f"PostUp = ip route add {prefix} dev %i" for prefix in _corporate(allowed)]
-        lines += ["[Peer]", f"PublicKey = {self._gateway.public}", "AllowedIPs = 0.0.0.0/0, ::/0"]
+        reach = ", ".join(_corporate(allowed)) if mode == "auto" else "0.0.0.0/0, ::/0"
+        lines += ["[Peer]", f"PublicKey = {self._gateway.public}", f"AllowedIPs = {reach}"]
         lines += [f"Endpoint = {plan.GATEWAY[0]}:{PORT}", "PersistentKeepalive = 5", ""]
         return "\n".join(lines)
 
@@ -118,6 +120,13 @@ class Wireguard:
     def stop(self) -> None:
         """wg-quick down."""
         self.host.run(["wg-quick", "down", DEVICE])
+
+    def renumber(self, inside: t.Sequence[str]) -> None:
+        """Down, other addresses, up: the way of wg-quick."""
+        self.stop()
+        self.configure(inside, self._mode)
+        self.begin()
+        self.finish()
 
     def kill(self) -> None:
         """End wireguard-go; the device goes with it."""
