@@ -11,9 +11,11 @@ import contextlib
 import errno
 import functools
 import importlib
+import importlib.metadata
 import os
 import re
 import sys
+import types
 import typing as t
 
 from . import _netlink_host as host_messages
@@ -271,10 +273,16 @@ def _codec() -> Codec:
         base = importlib.import_module("pyroute2.netlink").nlmsg
     except ImportError as exc:
         raise _missing("none") from exc
-    found = str(getattr(package, "__version__", "unknown"))
+    found = _installed(package)
     if _version(found) < _version(MINIMUM_PYROUTE2):
         raise _missing(found)
     return Codec(base)
+
+
+def _installed(package: types.ModuleType) -> str:
+    """The version. In Debian's package the module itself says "unknown"; what the package manager wrote does not."""
+    stated = str(getattr(package, "__version__", ""))
+    return stated if _version(stated) else importlib.metadata.version("pyroute2")
 
 
 def _version(text: str) -> tuple[int, ...]:
