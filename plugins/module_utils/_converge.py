@@ -107,7 +107,7 @@ class _Situation:
 
 
 def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
-    """Bring the kernel to what is asked for, and prove it. Raises RoutingError; then the state is what it was before."""
+    """Bring the kernel to what is asked for, and prove it. After a RoutingError the state is what it was before."""
     situation = _look(kernel, host, request)
     warnings = preflight(kernel, situation.desired, situation.scope)
     identities = identity_paths(situation.outcome, situation.facts)
@@ -135,9 +135,7 @@ def _look(kernel: Kernel, host: Surroundings, request: Request) -> _Situation:
     refuse_shared(declaration, others)
     scope = scope_of(numbers, mine, others.values())
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
-    facts = read_facts(
-        kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol
-    )
+    facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
     outcome = build(declaration, facts)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
     desired = dataclasses.replace(outcome.desired, restored=_restored(record, outcome, facts, numbers.group))
@@ -256,14 +254,20 @@ class _Work:
         """What can be said without a change: the proof if nothing is to be done, else the answers of today."""
         if plan.empty:
             return self._proof(), self.questions.after()
-        return Proof((), tuple({**entry, "verdict": None} for entry in self._proof().identities)), self.questions.before()
+        return Proof(
+            (), tuple({**entry, "verdict": None} for entry in self._proof().identities)
+        ), self.questions.before()
 
     def verify(self) -> tuple[Proof, list[dict[str, t.Any]]]:
         """Ask the kernel; a wrong answer fails the run."""
         proof, paths = self._proof(), self.questions.after()
         wrong = [] if self.request.absent else _wrong(proof, paths, self.situation.declaration)
         if wrong and self.request.undo_wrong:
-            raise VerificationError(f"the kernel does not give the declared path: {'; '.join(wrong)}", field="paths")
+            raise VerificationError(
+                f"the kernel does not give the declared path: {'; '.join(wrong)}",
+                field="paths",
+                paths=[*proof.paths, *paths],
+            )
         return proof, paths
 
     def carry_out(self, plan: Plan) -> tuple[Proof, list[dict[str, t.Any]]]:

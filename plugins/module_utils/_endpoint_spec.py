@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from ._argspec import NETNS, ROUTE, RULE, Spec, list_of, merged
+from ._argspec import NETNS, ROUTE, RULE, TABLE, Spec, list_of, merged
 from ._model.declaration import TUNNEL_TYPES
+from ._path_options import paths_spec
 
 TUNNEL: Spec = {
     "type": {"type": "str", "required": True, "choices": list(TUNNEL_TYPES)},
@@ -42,19 +43,6 @@ IDENTITY: Spec = {
     "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
 }
 
-PATH: Spec = {
-    "from": {"type": "str"},
-    "to": {"type": "str", "required": True},
-    "iif": {"type": "str"},
-    "oif": {"type": "str"},
-    "fwmark": {"type": "str"},
-    "uid": {"type": "int"},
-    "ipproto": {"type": "str"},
-    "sport": {"type": "str"},
-    "dport": {"type": "str"},
-    "expect": {"type": "raw"},
-}
-
 NUMBERS: Spec = {
     "priority_base": {"type": "int"},
     "table_base": {"type": "int"},
@@ -62,15 +50,10 @@ NUMBERS: Spec = {
     "group": {"type": "int"},
 }
 
-NAMED_TABLE: Spec = {
-    "name": {"type": "str", "required": True},
-    "id": {"type": "int", "required": True},
-}
-
 # What is kept in the record of a set, and so is known to the on-host program.
 DECLARATION: Spec = {
     "identities": list_of(IDENTITY),
-    "tables": list_of(NAMED_TABLE),
+    "tables": list_of(TABLE),
     "rules": list_of(RULE),
     "routes": list_of(ROUTE),
     "local_networks": {"type": "list", "elements": "str", "default": ["auto"]},
@@ -85,9 +68,11 @@ ENDPOINT: Spec = merged(
     {
         "set": {"type": "str", "default": "main"},
         "prune": {"type": "bool", "default": True},
-        "paths": list_of(PATH),
+        "paths": paths_spec(),
         "persistent": {"type": "bool"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     },
     NETNS,
 )
+
+ENDPOINT_INFO: Spec = merged({"set": {"type": "str"}}, NETNS)

@@ -73,9 +73,9 @@ class VerificationError(RoutingError):
     """The kernel does not give the declared path. C(paths) are the result entries of all that were asked for."""
 
     def __init__(
-        self, msg: str, *, field: str | None = None, paths: t.Sequence[t.Mapping[str, t.Any]] | None = None
+        self, msg: str, *, paths: t.Sequence[t.Mapping[str, t.Any]] | None = None, **details: t.Any
     ) -> None:
-        super().__init__(msg, field=field)
+        super().__init__(msg, **details)
         self.paths = paths
 
     def as_result(self) -> dict[str, t.Any]:

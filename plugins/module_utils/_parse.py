@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""The options of module endpoint become one declaration. Everything that can be refused without a host is refused here."""
+"""The options of module endpoint become one declaration. What can be refused without a host is refused here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ._model import fields
 from ._model.declaration import DEVICE, Declaration, Numbers, Params, Tables, parse_identities
 from ._model.route import Route
 from ._model.rule import Rule
+from ._model.table import Table
 
 UNBOUND_LOCAL = ("none", "main")
 
@@ -56,7 +57,8 @@ def _named_tables(entries: t.Sequence[Params]) -> dict[str, int]:
     """Names that the declaration itself gives to tables."""
     named: dict[str, int] = {}
     for index, entry in enumerate(entries):
-        name, number = str(entry["name"]), fields.table_id(entry["id"], f"tables[{index}].id")
+        table = Table.from_params(entry, field=f"tables[{index}]")
+        name, number = table.name, table.id
         if named.get(name, number) != number:
             raise InvalidInput("names two tables", field=f"tables[{index}].name", value=name, accepted="one id")
         named[name] = number
@@ -73,7 +75,9 @@ def _local_networks(value: t.Sequence[str] | None) -> tuple[str, ...]:
         elif DEVICE.match(entry):
             networks.append(entry)
         else:
-            raise InvalidInput("is no network", field=field, value=entry, accepted="a device, a pattern, a prefix, auto")
+            raise InvalidInput(
+                "is no network", field=field, value=entry, accepted="a device, a pattern, a prefix, auto"
+            )
     return tuple(networks)
 
 

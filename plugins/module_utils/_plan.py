@@ -6,9 +6,9 @@
 """Desired against current: the ordered difference, as a value. Nothing here touches a kernel.
 
 The order is the safety: after each single operation no packet leaves by a wrong device. Device groups and routes go in
-before the rules that look them up, rules in the order of their desired list (which the recipe makes safe), then routes in
-main that draw unbound traffic; what is no longer asked for goes out in the opposite order, the backstop of an identity
-after all else of it.
+before the rules that look them up, rules in the order of their desired list (which the recipe makes safe), then routes
+in main that draw unbound traffic; what is no longer asked for goes out in the opposite order, the backstop of an
+identity after all else of it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Plan:
 
 
 def make_plan(desired: Desired, current: Current) -> Plan:
-    """The operations that lead from C(current) to C(desired). Raises Conflict where somebody else's route is in the way."""
+    """The operations that lead from C(current) to C(desired). Raises Conflict where a foreign route is in the way."""
     _refuse_occupied(desired.routes, current.occupied)
     incoming, outgoing = _route_changes(desired.routes, current.routes)
     steps = [
@@ -118,9 +118,7 @@ def _group_changes(desired: t.Sequence[LinkGroup], current: t.Sequence[LinkGroup
             yield Operation("set", entry, found[entry.name])
 
 
-def _route_changes(
-    desired: t.Sequence[Route], current: t.Sequence[Route]
-) -> tuple[list[Operation], list[Operation]]:
+def _route_changes(desired: t.Sequence[Route], current: t.Sequence[Route]) -> tuple[list[Operation], list[Operation]]:
     """Additions and replacements in one list, removals in the other."""
     present = {route.key: route for route in current}
     wanted = {route.key for route in desired}

@@ -16,7 +16,7 @@ from ._paths import PROVEN, WRONG, answer_all, compare, obstacle, parse_flow, re
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
 
-Entry = t.Dict[str, t.Any]
+Entry = dict[str, t.Any]
 
 
 class Questions:
@@ -71,4 +71,3 @@ def _before(spec: PathSpec, answer: Answer | None, identities: t.Sequence[Identi
     if answer is None:
         return None
     return result(spec, answer.flow, None, Verdict(None), identities, answer)["before"]
-

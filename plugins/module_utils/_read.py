@@ -61,7 +61,12 @@ def read_current(kernel: Kernel, desired: Desired, scope: Scope, links: t.Sequen
         if scope.owns_route(route, tables - {MAIN}) or route in desired.routes
     ]
     wanted = set(desired.rules)
-    rules = [rule for family in FAMILIES for rule in kernel.rules(family) if scope.owns_rule(rule) or _ours(rule, wanted, scope)]
+    rules = [
+        rule
+        for family in FAMILIES
+        for rule in kernel.rules(family)
+        if scope.owns_rule(rule) or _ours(rule, wanted, scope)
+    ]
     groups = links if links is not None else [LinkGroup(link.name, link.group) for link in kernel.links()]
     return Current(tuple(rules), tuple(own), tuple(_occupied(kernel, desired, scope)), tuple(groups))
 

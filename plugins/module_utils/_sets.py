@@ -12,7 +12,8 @@ import ipaddress
 import typing as t
 
 from ._errors import Conflict
-from ._model.declaration import Declaration, Numbers, family_of
+from ._model.declaration import Declaration, Numbers
+from ._model.fields import family_of
 from ._model.route import Route
 from ._model.rule import Rule
 from ._recipe.facts import Remembered

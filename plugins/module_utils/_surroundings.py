@@ -33,7 +33,7 @@ class Host:
         self._netns = netns
         self.clients: list[Client] = []
         self.store: Store = store_for(persistent, netns)
-        self.stores: list[Store] = all_stores(netns)
+        self.stores: t.Sequence[Store] = all_stores(netns)
 
     @functools.cached_property
     def _tables(self) -> _names.Names:
@@ -69,7 +69,8 @@ class Host:
 
     def tunnels(self, declaration: Declaration) -> dict[str, str]:
         """The device of each tunnel identity, as its VPN client has it. Raises Conflict for a client that cannot be
-        lived with."""
+        lived with.
+        """
         # The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by.
         root = pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
         self.clients = find_clients(declaration, root)

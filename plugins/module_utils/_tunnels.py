@@ -54,12 +54,12 @@ def find_clients(declaration: Declaration, root: pathlib.Path = pathlib.Path("/"
 
 
 def refuse_overtaking(clients: t.Iterable[Client]) -> None:
-    """wg-quick with a /0 peer adds rules without priority: they jump in front, O is dead and no order of ours mends it."""
+    """wg-quick with a /0 peer adds rules that jump in front: O is dead, and no order of ours mends it."""
     for client in clients:
         if client.takes_over:
             raise Conflict(
-                f"has a peer with /0 and lets wg-quick set its own rules, which jump ahead of all others at its next start"
-                f" (identity {client.identity})",
+                f"has a peer with /0 and lets wg-quick set its own rules, which jump ahead of all others at its next"
+                f" start (identity {client.identity})",
                 field="tunnel",
                 value=client.connection,
                 accepted="Table = off; role fleetvpn.routing.vpn_wireguard starts it so without touching the file",
@@ -73,7 +73,10 @@ def _find(identity: Identity, field: str, root: pathlib.Path) -> Client:
     plain = [name for name in identity.interface if not set(name) & set("*?[") and name != "auto"]
     if tunnel.connection is None and not identity.interface:
         raise InvalidInput(
-            "names neither connection nor interface", field=field, value=tunnel.type, accepted="connection, or interface"
+            "names neither connection nor interface",
+            field=field,
+            value=tunnel.type,
+            accepted="connection, or interface",
         )
     connection = tunnel.connection or (plain[0] if plain else None)
     find = {"wireguard": _wireguard, "openvpn": _openvpn}[tunnel.type]

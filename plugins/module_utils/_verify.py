@@ -11,11 +11,11 @@ import dataclasses
 import ipaddress
 import typing as t
 
-from ._model.declaration import family_of
+from ._model.fields import family_of
 from ._model.path import ERRORS, Answer, IdentityPaths
 from ._model.route import Route
 from ._model.state import Flow
-from ._paths import PENDING, PROVEN, WRONG, Verdict, result, walk, PathSpec
+from ._paths import PENDING, PROVEN, WRONG, PathSpec, Verdict, result, walk
 from ._recipe import Outcome
 from ._recipe.facts import Facts, devices_of, is_default
 from ._recipe.ways import Way
@@ -91,8 +91,11 @@ def _judge(way: Way, family: int, answer: Answer, outcome: Outcome) -> Verdict:
 
 
 def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list[str]:
-    """One far destination that no specific route covers. For a tunnel also the uplinks' gateways, and for an uplink what
-    main sends into the tunnels, unless a specific route that the identity keeps covers it."""
+    """One far destination that no specific route covers, and what would go astray without us.
+
+    For a tunnel those are the uplinks' gateways, for an uplink what main sends into the tunnels, unless a specific
+    route that the identity keeps covers it.
+    """
     specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
     if way.identity.by_tunnel:
         kept = [r for r in outcome.desired.routes if r.table == outcome.local and r.type == "unicast"]
@@ -133,9 +136,7 @@ def _is_link_local(address: str) -> bool:
 
 
 def _covered(to: str, routes: t.Iterable[Route]) -> bool:
-    return any(
-        r.family == family_of(to) and ipaddress.ip_address(to) in ipaddress.ip_network(r.dst) for r in routes
-    )
+    return any(r.family == family_of(to) and ipaddress.ip_address(to) in ipaddress.ip_network(r.dst) for r in routes)
 
 
 def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, facts: Facts) -> dict[str, t.Any]:

@@ -2,6 +2,8 @@
 # Copyright (c) 2026, fleetvpn.routing contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Give a VPN endpoint correct routing for each of its addresses."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -9,25 +11,23 @@ module: endpoint
 short_description: Give a VPN endpoint correct routing for each of its addresses
 version_added: 1.0.0
 description:
-  - A host that connects in through a VPN has two identities, an inside address and an outside address. This module makes
-    packets from each address leave by the egress that belongs to it, for IPv4 and IPv6, by policy routing.
+  - A host that connects in through a VPN has two identities, an inside address and an outside address. This module
+    makes packets from each address leave by the egress that belongs to it, for IPv4 and IPv6, by policy routing.
   - It takes the whole declaration of a host in one task and carries it out in one transaction. The order of the changes
-    keeps every packet on its way, a failure half-way is undone, and the task succeeds only if the kernel itself, asked for
-    the path of every address, gives the declared one.
+    keeps every packet on its way, a failure half-way is undone, and the task succeeds only if the kernel itself,
+    asked for the path of every address, gives the declared one.
   - Nothing foreign is changed or removed. What the module adds carries a routing protocol number of its own
     (O(numbers.protocol)), and only that is ever removed. The device group of tunnel devices is the one thing that it
     sets on a device; the old value is kept and put back.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes
+  - fleetvpn.routing._attributes.full
+  - fleetvpn.routing._requirements.privileged
+  - fleetvpn.routing._table.listed
+  - fleetvpn.routing._rule.listed
+  - fleetvpn.routing._route.listed
+  - fleetvpn.routing._paths
   - fleetvpn.routing._netns
-  - fleetvpn.routing._requirements
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   identities:
     description:
@@ -91,8 +91,8 @@ options:
       gateway:
         description:
           - The gateway, at most one address for each family, V(none) for a device without neighbours, or V(auto).
-          - V(auto), the default, takes it from table main, a DHCP lease or a router advertisement, and is not fooled by a
-            VPN that replaced or halved the default route.
+          - V(auto), the default, takes it from table main, a DHCP lease or a router advertisement, and is not fooled
+            by a VPN that replaced or halved the default route.
         type: list
         elements: str
       table:
@@ -143,23 +143,10 @@ options:
         elements: str
         choices: [ipv4, ipv6]
         default: [ipv4, ipv6]
-  tables:
-    description: Names for tables, in C(rt_tables.d).
-    type: list
-    elements: dict
-    suboptions:
-      name:
-        description: The name.
-        type: str
-        required: true
-      id:
-        description: The number.
-        type: int
-        required: true
   local_networks:
     description:
-      - Host-internal networks (containers, virtual machines) that every identity must keep reaching, as devices, patterns
-        or prefixes.
+      - Host-internal networks (containers, virtual machines) that every identity must keep reaching, as devices,
+        patterns or prefixes.
       - V(auto), the default, stands for the bridges without an uplink port.
     type: list
     elements: str
@@ -181,14 +168,6 @@ options:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list
     elements: str
-  paths:
-    description:
-      - Paths that must be as stated once the change is made; otherwise it is undone and the task fails. See
-        M(fleetvpn.routing.path_check) for what each option means.
-    type: list
-    elements: dict
-    suboptions:
-PATHS
   numbers:
     description: Where the objects of this set stand, and the marks that say whose they are.
     type: dict
@@ -217,8 +196,8 @@ PATHS
     default: true
   persistent:
     description:
-      - Keep the declaration in C(/etc/fleetvpn) and install the on-host program with its units, so that the host is right
-        again after a reboot. The default is V(true), and V(false) with O(netns).
+      - Keep the declaration in C(/etc/fleetvpn) and install the on-host program with its units, so that the host is
+        right again after a reboot. The default is V(true), and V(false) with O(netns).
     type: bool
   state:
     description: V(absent) removes the whole set.
@@ -229,8 +208,8 @@ seealso:
   - module: fleetvpn.routing.path_check
   - module: fleetvpn.routing.endpoint_info
 notes:
-  - Changing something needs the capability C(CAP_NET_ADMIN) and write access to C(/etc); in practice, root.
-  - Rules, and with them the backstops, need neither device nor address. They are in place before the VPN first comes up.
+  - Rules, and with them the backstops, need neither device nor address. They are in place before the VPN first comes
+    up.
 author:
   - fleetvpn.routing contributors (@fleetvpn)
 """
@@ -328,8 +307,8 @@ identities:
       type: int
     verdict:
       description:
-        - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop holds),
-          V(wrong) otherwise. Nothing in check mode, if there is something to change.
+        - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop
+          holds), V(wrong) otherwise. Nothing in check mode, if there is something to change.
       type: str
 paths:
   description: The paths that were asked for, those of every identity and those of O(paths).
@@ -421,6 +400,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 
 
 def main() -> None:
+    """Run the module."""
     run(ENDPOINT, ensure_endpoint)
 
 

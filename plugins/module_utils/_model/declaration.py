@@ -108,9 +108,7 @@ class Declaration:
 
 def parse_identities(entries: t.Sequence[Params], tables: Tables) -> tuple[Identity, ...]:
     """The identities that a user wrote, each right in itself and none at odds with another. Raises InvalidInput."""
-    identities = tuple(
-        parse_identity(entry, f"identities[{index}]", tables) for index, entry in enumerate(entries)
-    )
+    identities = tuple(parse_identity(entry, f"identities[{index}]", tables) for index, entry in enumerate(entries))
     _refuse_shared(identities, "name", lambda identity: [identity.name])
     _refuse_shared(identities, "addresses", lambda identity: list(identity.addresses))
     _refuse_shared(identities, "table", lambda identity: [identity.table] if identity.table else [])
@@ -153,7 +151,9 @@ def parse_name(value: object, field: str) -> str:
     if not NAME.match(name):
         raise InvalidInput("is no name", field=field, value=name, accepted=accepted)
     if name in RESERVED:
-        raise InvalidInput("is a reserved name", field=field, value=name, accepted=f"{accepted}; not {', '.join(RESERVED)}")
+        raise InvalidInput(
+            "is a reserved name", field=field, value=name, accepted=f"{accepted}; not {', '.join(RESERVED)}"
+        )
     return name
 
 
@@ -192,7 +192,9 @@ def _tunnel(value: Params | None, field: str) -> Tunnel | None:
         )
     connection = given.get("connection")
     if connection is not None and ("/" in connection or connection in ("", ".", "..") or not connection.isprintable()):
-        raise InvalidInput("is no connection name", field=f"{field}.connection", value=connection, accepted="a name without /")
+        raise InvalidInput(
+            "is no connection name", field=f"{field}.connection", value=connection, accepted="a name without /"
+        )
     return Tunnel(**given)
 
 
@@ -201,7 +203,10 @@ def _devices(value: t.Sequence[str] | None, field: str, word: str) -> tuple[str,
     for device in devices:
         if not DEVICE.match(device) or device in (".", ".."):
             raise InvalidInput(
-                "is no device name", field=field, value=device, accepted=f"1 to 15 characters without space, / or :, or {word}"
+                "is no device name",
+                field=field,
+                value=device,
+                accepted=f"1 to 15 characters without space, / or :, or {word}",
             )
     if word in devices and len(devices) > 1:
         raise InvalidInput("stands alone", field=field, value=list(devices), accepted=f"{word}, or names and patterns")
@@ -224,10 +229,14 @@ def _prefix(value: object, field: str) -> str:
 def _gateways(value: t.Sequence[str] | None, field: str) -> tuple[str, ...]:
     gateways = tuple(value or ("auto",))
     if len(gateways) > 1 and ({"auto", "none"} & set(gateways)):
-        raise InvalidInput("stands alone", field=field, value=list(gateways), accepted="auto, none, or one address for each family")
+        raise InvalidInput(
+            "stands alone", field=field, value=list(gateways), accepted="auto, none, or one address for each family"
+        )
     stated = [g if g in ("auto", "none") else _address(g, field) for g in gateways]
     if len({family_of(g) for g in stated}) < len(stated):
-        raise InvalidInput("is a second gateway of one family", field=field, value=stated[-1], accepted="one address for each family")
+        raise InvalidInput(
+            "is a second gateway of one family", field=field, value=stated[-1], accepted="one address for each family"
+        )
     return tuple(stated)
 
 

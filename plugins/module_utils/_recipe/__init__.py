@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""The recipe: identities and facts become tables, rules, routes and device groups. Pure: no kernel, no files, no Ansible."""
+"""The recipe: identities and facts become tables, rules, routes and device groups. Pure: no kernel and no files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def _refuse_unknown_unbound(declaration: Declaration) -> None:
     tunnels = [identity.name for identity in declaration.identities]
     if declaration.unbound != "keep" and declaration.unbound not in tunnels:
         raise InvalidInput(
-            "is no identity of this set", field="unbound", value=declaration.unbound, accepted=", ".join(["keep", *tunnels])
+            "is no identity of this set",
+            field="unbound",
+            value=declaration.unbound,
+            accepted=", ".join(["keep", *tunnels]),
         )
 
 
@@ -74,9 +77,7 @@ def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> 
     return local_devices(declaration.local_networks, facts, outside)
 
 
-def _groups(
-    declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, several: bool
-) -> tuple[LinkGroup, ...]:
+def _groups(declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, several: bool) -> tuple[LinkGroup, ...]:
     """The devices whose routes in main do not count for an uplink's address."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
     tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}

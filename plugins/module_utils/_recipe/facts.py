@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""What the recipe knows of a host, and what it works out before the first rule: who leaves where, with which addresses."""
+"""What the recipe knows of a host, and what it works out before the first rule: which device is whose egress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import fnmatch
 import ipaddress
 import typing as t
 
-from .._model.declaration import Declaration, Identity, family_of
+from .._model.declaration import Declaration, Identity
+from .._model.fields import family_of
 from .._model.route import Route
 from .._model.state import Address, Link
 
@@ -43,7 +44,9 @@ class Facts:
     addresses: tuple[Address, ...] = ()
     main: tuple[Route, ...] = ()  # routes of table main, both families
     tunnels: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  # identity -> device its VPN client uses
-    leases: t.Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # device -> gateways of lease or RA
+    leases: t.Mapping[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=dict
+    )  # device -> gateways of lease or RA
     remembered: t.Mapping[str, Remembered] = dataclasses.field(default_factory=dict)
     is_free: t.Callable[[int], bool] = lambda table: True
 

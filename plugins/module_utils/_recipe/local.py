@@ -66,9 +66,7 @@ def _beats(copy: Route, dst: str, foreign: t.Sequence[Route]) -> bool:
 
 def throw(route: Route, table: int, protocol: int) -> Route:
     """A route that sends the lookup on to the next rule."""
-    return Route(
-        route.family, route.dst, table, "throw", metric=1024 if route.family == 6 else 0, protocol=protocol
-    )
+    return Route(route.family, route.dst, table, "throw", metric=1024 if route.family == 6 else 0, protocol=protocol)
 
 
 def _is_inside(route: Route, devices: t.Collection[str], prefixes: t.Sequence[Network]) -> bool:

@@ -15,7 +15,8 @@ import ipaddress
 import typing as t
 
 from .._errors import InvalidInput
-from .._model.declaration import Declaration, Identity, family_of
+from .._model.declaration import Declaration, Identity
+from .._model.fields import family_of
 from .._model.rule import Rule
 from .facts import LOOPBACK, MAIN, Facts, covers, matching, uplink_devices
 from .ways import Way
@@ -98,7 +99,7 @@ def _bound_rules(block: Block, way: Way, family: int) -> list[Rule]:
 
 
 def _exempt_rules(block: Block, ways: t.Sequence[Way], family: int, facts: Facts) -> list[Rule]:
-    """An uplink's address that no identity claims, inside a pool: without this a hotel's network cuts the laptop off."""
+    """An uplink's address that nobody claims, inside a pool: without this a hotel's network cuts the laptop off."""
     tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
     claimed = {address for way in ways for address in way.addresses}
     pools = [pool for way in ways for pool in way.identity.pools]
@@ -116,13 +117,15 @@ def host(address: str) -> str:
 
 
 def _uplink_rules(block: Block, way: Way, family: int) -> list[Rule]:
-    """Main's specific routes count (a TCP socket looks up a second time with this source), its defaults and tunnels do not."""
+    """Main's specific routes count, its defaults and tunnels do not: a TCP socket looks up again with this source."""
     start = _start(block, way.identity, UPLINK, EXEMPT - 3)
     rules = []
     for address in way.in_family(family):
         src = host(address)
         rules.append(
-            block.local(family, start, src=src, table=MAIN, suppress_prefixlength=SUPPRESS, suppress_ifgroup=block.group)
+            block.local(
+                family, start, src=src, table=MAIN, suppress_prefixlength=SUPPRESS, suppress_ifgroup=block.group
+            )
         )
         rules.append(block.local(family, start + 1, src=src, table=way.table))
         if way.identity.backstop:
@@ -130,9 +133,7 @@ def _uplink_rules(block: Block, way: Way, family: int) -> list[Rule]:
     return rules
 
 
-def _tunnel_rules(
-    block: Block, way: Way, family: int, local: int, ready: t.Container[tuple[str, int]]
-) -> list[Rule]:
+def _tunnel_rules(block: Block, way: Way, family: int, local: int, ready: t.Container[tuple[str, int]]) -> list[Rule]:
     start = _start(block, way.identity, TUNNEL, POOL - 3)
     sources = [(host(address), start) for address in way.in_family(family)]
     return _inside_rules(block, way, family, local, ready, sources)
@@ -146,7 +147,7 @@ def _pool_rules(block: Block, way: Way, family: int, local: int, ready: t.Contai
 
 def _inside_rules(block: Block, way: Way, family: int, local: int, ready: t.Container[tuple[str, int]],
                   sources: t.Sequence[tuple[str, int]]) -> list[Rule]:  # fmt: skip
-    """Three for each source: host-internal networks, the tunnel, the backstop; the last one first while the table is empty."""
+    """Three for each source: host-internal networks, the tunnel, the backstop (first while the table is empty)."""
     rules = []
     for src, offset in sources:
         near = block.local(family, offset, src=src, table=local)

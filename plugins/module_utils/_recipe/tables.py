@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from .._model.declaration import Declaration, family_of
+from .._model.declaration import Declaration
+from .._model.fields import family_of
 from .._model.route import Route
 from .facts import LINK_SCOPE, MAIN, Facts, is_default
 from .ways import Way
@@ -122,7 +123,7 @@ def _copy(route: Route, way: Way, protocol: int) -> Route:
 
 def _needs_onlink(gateway: str | None, links: t.Sequence[Route]) -> bool:
     """Unless a prefix in the same table covers it: cloud gateways lie outside, and main may not know them at boot."""
-    if gateway is None or ipaddress.ip_address(gateway).is_link_local and family_of(gateway) == 6:
+    if gateway is None or (ipaddress.ip_address(gateway).is_link_local and family_of(gateway) == 6):
         return False
     networks = [ipaddress.ip_network(r.dst) for r in links if r.gateway is None]
     return not any(ipaddress.ip_address(gateway) in n for n in networks if n.version == family_of(gateway))

@@ -11,7 +11,8 @@ import dataclasses
 import typing as t
 
 from .._errors import Conflict, InvalidInput
-from .._model.declaration import Declaration, Identity, family_of
+from .._model.declaration import Declaration, Identity
+from .._model.fields import family_of
 from .facts import Facts, Remembered, covers, is_default, matching, server_routes, tunnel_devices, uplink_devices
 
 LOCAL = "local"  # the key of T_loc; no identity may have this name
@@ -95,7 +96,7 @@ def _tunnel_addresses(identity: Identity, device: str | None, facts: Facts) -> t
 def _uplink_addresses(
     identity: Identity, device: str | None, declaration: Declaration, facts: Facts
 ) -> tuple[str, ...]:
-    """What sits on the uplink belongs to it, even inside another identity's pool, unless that identity says otherwise."""
+    """What sits on the uplink belongs to it, even inside another's pool, unless that one says otherwise."""
     found = [a.address for family in (4, 6) for a in facts.on(device or "", family)]
     if identity.addresses:
         _refuse_never_seen(identity, facts)

@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell what a VPN endpoint's routing is."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: endpoint_info
+short_description: Tell what the routing of a VPN endpoint is
+version_added: 1.0.0
+author:
+  - fleetvpn.routing contributors (@fleetvpn)
+description:
+  - Reads what M(fleetvpn.routing.endpoint) has put into the kernel, asks the kernel for the path of every address,
+    and tells what belongs to somebody else and what of that is in the way.
+  - It changes nothing. The records of a host are readable for root only.
+extends_documentation_fragment:
+  - fleetvpn.routing._attributes
+  - fleetvpn.routing._attributes.info
+  - fleetvpn.routing._requirements
+  - fleetvpn.routing._netns
+options:
+  set:
+    description: The set to tell of. All sets of the host unless given.
+    type: str
+seealso:
+  - module: fleetvpn.routing.endpoint
+  - module: fleetvpn.routing.path_check
+"""
+
+EXAMPLES = r"""
+- name: Ask for the routing of the host
+  fleetvpn.routing.endpoint_info:
+  register: routing
+
+- name: Show the identities that are not proven
+  ansible.builtin.debug:
+    msg: "{{ routing.identities | rejectattr('verdict', 'equalto', 'proven') | map(attribute='key') }}"
+"""
+
+RETURN = r"""
+sets:
+  description: Every set, with its state.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the set.
+      type: str
+    state:
+      description:
+        - V(proven), V(pending), V(wrong), or V(drifted) if the kernel differs from the set.
+      type: str
+    error:
+      description: Why nothing could be found out, in one line.
+      type: str
+    plan:
+      description: What would bring the kernel back to the set. See RV(fleetvpn.routing.endpoint#module:plan).
+      type: list
+      elements: dict
+    identities:
+      description: The identities of the set. See RV(fleetvpn.routing.endpoint#module:identities).
+      type: list
+      elements: dict
+    numbers:
+      description: The numbers in use by the set.
+      type: dict
+    meta:
+      description: Who changed it last, and when.
+      type: dict
+    fallback:
+      description: Whether the record was unreadable, so that an older generation was used.
+      type: bool
+identities:
+  description: The identities of all sets. See RV(fleetvpn.routing.endpoint#module:identities).
+  returned: success
+  type: list
+  elements: dict
+paths:
+  description: The kernel's answers. See RV(fleetvpn.routing.endpoint#module:paths).
+  returned: success
+  type: list
+  elements: dict
+owned:
+  description: Rules, and routes in the tables of the sets, that carry our protocol.
+  returned: success
+  type: list
+  elements: dict
+  contains: &object
+    family:
+      description: V(ipv4) or V(ipv6).
+      type: str
+    protocol:
+      description: The routing protocol number, which says who made it.
+      type: int
+    text:
+      description: The object as iproute2 writes it.
+      type: str
+foreign:
+  description: Rules, and routes in the tables of the sets, of others. What the kernel made itself is left out.
+  returned: success
+  type: list
+  elements: dict
+  contains: *object
+conflicts:
+  description: What of it is in the way.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description:
+        - V(ahead) for a rule that is asked before ours, V(twin) for one that equals one of ours, V(occupied) for a
+          route where one of ours must be.
+      type: str
+    family:
+      description: V(ipv4) or V(ipv6).
+      type: str
+    protocol:
+      description: The routing protocol number.
+      type: int
+    text:
+      description: The object as iproute2 writes it.
+      type: str
+"""
+
+from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT_INFO
+from ansible_collections.fleetvpn.routing.plugins.module_utils._info import tell
+from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
+
+
+def main() -> None:
+    """Run the module."""
+    run(ENDPOINT_INFO, tell)
+
+
+if __name__ == "__main__":
+    main()
