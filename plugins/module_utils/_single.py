@@ -142,10 +142,9 @@ def _carry_out(kernel: Kernel, first: Steps, remaining: t.Callable[[], Steps]) -
             return
     kernel.apply([operation.inverse() for operation in reversed(first)])
     raise VerificationError(
-        "the kernel does not keep it; what was done is undone",
+        f"the kernel does not keep '{pending[0].target.text()}': it lacks an option, or somebody else changes the same;"
+        " what was done is undone",
         field=pending[0].kind,
-        value=pending[0].target.text(),
-        accepted="a kernel that knows all options used, and nobody else who changes the same object",
     )
 
 
@@ -179,7 +178,8 @@ def rule_steps(rule: Rule, found: t.Sequence[Rule], *, present: bool) -> Steps:
 
 def _twins(rule: Rule, rules: t.Iterable[Rule]) -> tuple[str, ...]:
     owners = sorted({found.protocol for found in rules if found == rule} - {rule.protocol})
-    return tuple(f"an equal rule of protocol {owner} is left alone: {rule.text()!r}" for owner in owners)
+    text = rule.text().replace("\t", " ")
+    return tuple(f"an equal rule of protocol {owner} is left alone: {text}" for owner in owners)
 
 
 def _refuse_lost_goto(rule: Rule, rules: t.Iterable[Rule]) -> None:
