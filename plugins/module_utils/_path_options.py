@@ -90,11 +90,12 @@ def _sources(given: fields.Params, family: int, identities: Identities) -> tuple
     for identity in identities:
         if identity.name == value:
             return identity.name, tuple(each for each in identity.addresses if fields.family_of(each) == family)
-    names = ", ".join(sorted(identity.name for identity in identities)) or "none is known"
+    names = ", ".join(sorted(identity.name for identity in identities)) or "none of which is known"
     try:
         found = fields.address(value, given.name("from"))
     except InvalidInput:
-        raise given.refuse("from", "is neither an address nor an identity", f"an address, or of {names}") from None
+        accepted = f"an address, or an identity: {names}"
+        raise given.refuse("from", "is neither an address nor an identity", accepted) from None
     return None, (_of_family(found, family, given.name("from")),)
 
 

@@ -156,7 +156,8 @@ def test_bad_input_is_refused_without_the_kernel(root: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         check_paths(Context(params, no_kernel, root=str(root)))
     assert caught.value.line() == (
-        "paths[1].from: 'inside' is neither an address nor an identity; accepted: an address, or of none is known"
+        "paths[1].from: 'inside' is neither an address nor an identity; "
+        "accepted: an address, or an identity: none of which is known"
     )
 
 
