@@ -85,7 +85,11 @@ class Kernel(t.Protocol):
         """Routes, filtered by the kernel itself. A table that does not exist is empty. Cached clones are left out."""
 
     def lookup(self, flow: Flow) -> Path:
-        """The kernel's answer for one flow, one lookup. Raises InvalidInput if a device of the flow does not exist."""
+        """The kernel's answer for one flow, one lookup.
+
+        IPv4 takes a flow without C(ipproto) for UDP, IPv6 for none. Raises InvalidInput if a device of the flow does
+        not exist, NotSupported for protocols that the kernel does not look up (all but TCP, UDP and ICMP).
+        """
 
     def apply(self, operations: t.Sequence[Operation]) -> None:
         """Carry out operations in order, many requests in one write.

@@ -52,11 +52,27 @@ class Transaction:
 
     def run(self, operations: t.Sequence[Operation]) -> None:
         """Everything is encoded before the first change, so that a device that is missing changes nothing."""
+        self._require_dscp(operations)
         batches = [self._prepare(batch) for batch in _batches(operations)]
         for batch in batches:
             failed = self._send(batch)
             if failed is not None:
                 raise self._undone(*failed)
+
+    def _require_dscp(self, operations: t.Sequence[Operation]) -> None:
+        """A kernel that does not know a selector ignores it, and the rule would match everything.
+
+        Asked by a delete that can hit nothing: who knows dscp refuses its value, who does not finds no such rule.
+        """
+        targets = [operation.target for operation in operations if operation.op == "add"]
+        wanted = [target for target in targets if isinstance(target, Rule) and target.dscp is not None]
+        if not wanted:
+            return
+        nothing = Rule(wanted[0].family, 0, action="blackhole", iif="?", oif="?", dscp=255, protocol=255)
+        answer = self._kernel.tell([self._codec.operation(Operation("remove", nothing), self._index)])[0]
+        if answer is not None and answer.errno == errno.ENOENT:
+            why = "is not known to this kernel as a selector of rules, which takes Linux 6.13 or later"
+            raise NotSupported(why, field="dscp", value=wanted[0].dscp)
 
     def _prepare(self, batch: t.Sequence[Operation]) -> list[Prepared]:
         prepared = []

@@ -265,11 +265,14 @@ def decode_path(fields: t.Mapping[str, t.Any], name: Name) -> Path:
     )
 
 
-def _lookup_table(fields: t.Mapping[str, t.Any], kind: str) -> int:
-    """Until the first rule is added, IPv4 keeps local and main in one tree and answers 254 for both."""
+def _lookup_table(fields: t.Mapping[str, t.Any], kind: str) -> int | None:
+    """None where no table gave the answer: a socket bound to a device takes all that has no route for a neighbour.
+
+    Until the first rule is added, IPv4 keeps local and main in one tree and answers 254 for both.
+    """
     table: int = fields.get("TABLE", fields["table"])
     merged = fields["family"] == AF[4] and kind in ("local", "broadcast") and table == _MAIN
-    return _LOCAL if merged else table
+    return _LOCAL if merged else table or None
 
 
 def _cached_error(fields: t.Mapping[str, t.Any]) -> int | None:

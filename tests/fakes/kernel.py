@@ -1,0 +1,378 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A kernel in memory, held to the same contract as the real one (tests/functional/test_kernel_contract.py).
+
+It knows what routing decides by and nothing else: no packets, no caches, no neighbours' states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import ipaddress
+import os
+import socket
+import typing as t
+
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
+from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import ERROR_TYPES, Route
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path
+
+MAIN, LOCAL = 254, 255
+KERNEL = 2  # the protocol number of what the kernel itself has made
+UDP = 17
+PROTOCOLS = {4: (None, 6, UDP, 1), 6: (None, 6, UDP, 58)}  # what the kernel looks up
+ANY = {4: "0.0.0.0", 6: "::"}
+ROUTE_ERRORS = {"unreachable": errno.EHOSTUNREACH, "prohibit": errno.EACCES, "blackhole": errno.EINVAL}
+ACTION_ERRORS = {**ROUTE_ERRORS, "unreachable": errno.ENETUNREACH}
+
+
+def default_rules(family: int) -> list[Rule]:
+    """What a new namespace has."""
+    rules = [Rule(family, 0, table=LOCAL, protocol=KERNEL), Rule(family, 32766, table=MAIN, protocol=KERNEL)]
+    return rules + ([Rule(4, 32767, table=253, protocol=KERNEL)] if family == 4 else [])
+
+
+class MemoryEvents:
+    """Events that wait to be read; the descriptor is readable while there are any."""
+
+    def __init__(self, kinds: t.Collection[str], limit: int) -> None:
+        self._kinds = kinds
+        self._limit = limit
+        self._waiting: list[str] = []
+        self._lost = False
+        self._reader, self._writer = socket.socketpair()
+
+    def happened(self, kind: str) -> None:
+        if kind not in self._kinds:
+            return
+        if not self._waiting and not self._lost:
+            self._writer.send(b"!")
+        if len(self._waiting) < self._limit:
+            self._waiting.append(kind)
+        else:
+            self._lost = True
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def read(self) -> list[str]:
+        waiting, lost = self._waiting, self._lost
+        if waiting or lost:
+            self._reader.recv(1)
+        self._waiting, self._lost = [], False
+        if lost:
+            raise EventsLost("more events than fit")
+        return waiting
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+
+class MemoryKernel:
+    """Devices, addresses, rules and routes of one host.
+
+    What a test sets up is done by C(link), C(address), their opposites and the public attributes; what is tested goes
+    through the methods of the Kernel protocol.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, Link] = {}
+        self._addresses: list[Address] = []
+        self._rules = {family: default_rules(family) for family in (4, 6)}
+        self._routes: list[Route] = []
+        self._listeners: list[MemoryEvents] = []
+        self.sysctls: dict[str, str] = {"ipv4/conf/all/rp_filter": "0"}
+        self.routers: list[tuple[str, str]] = []
+        self.nexthops: set[int] = set()
+        self.applied: list[Operation] = []
+        self.link("lo", arptype=772)
+        self.address("lo", "127.0.0.1/8", scope=254)
+        self.address("lo", "::1/128", scope=254)
+
+    # What a test sets up.
+
+    def link(self, name: str, **attributes: t.Any) -> Link:
+        """A device, up and with carrier unless said otherwise; one that exists is changed."""
+        old = self._links.get(name)
+        index = old.index if old else len(self._links) + 1
+        self._links[name] = Link(**{"index": index, "name": name, "up": True, "carrier": True, **attributes})
+        self._tell("link")
+        return self._links[name]
+
+    def unlink(self, name: str) -> None:
+        """A device goes, and with it its addresses and routes."""
+        del self._links[name]
+        self._addresses = [address for address in self._addresses if address.dev != name]
+        self._routes = [route for route in self._routes if name not in {way.dev for way in route.ways}]
+        self._tell("link")
+
+    def address(self, dev: str, interface: str, *, scope: int = 0, **attributes: t.Any) -> Address:
+        """An address with its length, and the routes that the kernel makes of it."""
+        parsed = ipaddress.ip_interface(interface)
+        address = Address(parsed.version, str(parsed.ip), parsed.network.prefixlen, dev, scope, **attributes)
+        self._addresses.append(address)
+        self._routes += self._routes_of(address)
+        self._tell("address")
+        return address
+
+    def remove_address(self, dev: str, address: str) -> None:
+        """An address goes, and with it the kernel's routes of it, and in main what names it as source."""
+        gone = [one for one in self._addresses if one.dev == dev and one.address == address]
+        self._addresses = [one for one in self._addresses if one not in gone]
+        for one in gone:
+            lost = self._routes_of(one)
+            self._routes = [route for route in self._routes if route not in lost]
+        self._routes = [
+            route for route in self._routes if route.src != address or route.table != MAIN or route.family == 6
+        ]
+        self._tell("address")
+
+    def _routes_of(self, address: Address) -> list[Route]:
+        family, host = address.family, f"{address.address}/{32 if address.family == 4 else 128}"
+        network = str(ipaddress.ip_interface(f"{address.address}/{address.prefixlen}").network)
+        if family == 6:
+            own = Route(6, host, LOCAL, "local", dev=address.dev, metric=0, protocol=KERNEL)
+            link = Route(6, network, MAIN, dev=address.dev, metric=256, protocol=KERNEL)
+            return [own] if address.prefixlen == 128 else [own, link]
+        source = address.address
+        own = Route(4, host, LOCAL, "local", dev=address.dev, src=source, scope=254, protocol=KERNEL)
+        if address.prefixlen == 32:
+            return [own]
+        if address.dev == "lo":
+            return [own, Route(4, network, LOCAL, "local", dev="lo", src=source, scope=254, protocol=KERNEL)]
+        return [own, Route(4, network, MAIN, dev=address.dev, src=source, scope=253, protocol=KERNEL)]
+
+    # The Kernel protocol.
+
+    def links(self) -> list[Link]:
+        return list(self._links.values())
+
+    def addresses(self) -> list[Address]:
+        return list(self._addresses)
+
+    def rules(self, family: int) -> list[Rule]:
+        return list(self._rules[family])
+
+    def routes(
+        self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
+    ) -> list[Route]:
+        return [
+            route
+            for route in self._routes
+            if route.family == family
+            and table in (None, route.table)
+            and protocol in (None, route.protocol)
+            and (dev is None or dev in {way.dev for way in route.ways})
+        ]
+
+    def sysctl(self, path: str) -> str | None:
+        return self.sysctls.get(path)
+
+    def router_neighbours(self) -> list[tuple[str, str]]:
+        return list(self.routers)
+
+    def events(self, *, rules: bool = False, routes: bool = False) -> MemoryEvents:
+        kinds = {"link", "address"} | ({"rule"} if rules else set()) | ({"route"} if routes else set())
+        self._listeners.append(MemoryEvents(kinds, limit=1000))
+        return self._listeners[-1]
+
+    def apply(self, operations: t.Sequence[Operation]) -> None:
+        for operation in operations:
+            self._check_devices(operation)
+        before = (dict(self._links), {family: list(rules) for family, rules in self._rules.items()}, list(self._routes))
+        for operation in operations:
+            try:
+                self._carry_out(operation)
+            except OSError as exc:
+                self._links, self._rules, self._routes = before
+                raise _error(operation, exc) from exc
+            self.applied.append(operation)
+
+    def lookup(self, flow: Flow) -> Path:
+        for field, name in (("iif", flow.iif), ("oif", flow.oif)):
+            if name is not None and name not in self._links:
+                raise InvalidInput("is no device of this host", field=field, value=name)
+        if flow.ipproto not in PROTOCOLS[flow.family]:
+            raise NotSupported("this kernel cannot do the lookup: Unsupported ip proto")
+        if flow.family == 4 and flow.source and flow.iif is None and not self._is_local(flow.source):
+            return Path("unreachable", errno=errno.ENETUNREACH)
+        answer = self._decide(flow)
+        if flow.family == 4 and flow.oif and isinstance(answer, int):
+            # The kernel takes what it has no route for as a neighbour on the device that the socket is bound to.
+            return Path("unicast", flow.oif, src=flow.source or self._source(flow, flow.oif))
+        return self._path(flow, answer)
+
+    # Operations.
+
+    def _check_devices(self, operation: Operation) -> None:
+        target = operation.target
+        names = [target.name] if isinstance(target, LinkGroup) else []
+        if isinstance(target, Route):
+            names = [way.dev for way in target.ways if way.dev is not None]
+        if operation.op != "remove" and not set(names) <= set(self._links):
+            raise _error(operation, OSError(errno.ENODEV, "there is no such device"))
+
+    def _carry_out(self, operation: Operation) -> None:
+        target = operation.target
+        if isinstance(target, Rule):
+            self._change_rule(operation.op, target)
+        elif isinstance(target, Route):
+            self._change_route(operation.op, target)
+        else:
+            self._links[target.name] = dataclasses.replace(self._links[target.name], group=target.group)
+            self._tell("link")
+
+    def _change_rule(self, op: str, rule: Rule) -> None:
+        rules = self._rules[rule.family]
+        found = [place for place, other in enumerate(rules) if other == rule and other.protocol == rule.protocol]
+        if op == "remove":
+            if found:
+                del rules[found[0]]
+                self._tell("rule")
+        elif not found:
+            self._check_rule(rule)
+            behind = [place for place, other in enumerate(rules) if other.priority > rule.priority]
+            rules.insert(behind[0] if behind else len(rules), rule)
+            self._tell("rule")
+
+    def _check_rule(self, rule: Rule) -> None:
+        for name in ("sport", "dport"):
+            span = getattr(rule, name)
+            if span and not 0 < span[0] <= span[1] < 65535:
+                raise OSError(errno.EINVAL, f"Invalid {name} range")
+        if rule.action == "goto" and (rule.goto or 0) <= rule.priority:
+            raise OSError(errno.EINVAL, "Backward goto not supported")
+
+    def _change_route(self, op: str, route: Route) -> None:
+        same = [other for other in self._routes if other.key == route.key]
+        if op == "remove":
+            same = [other for other in same if other.protocol == route.protocol and _describes(route, other)]
+            self._routes = [other for other in self._routes if other not in same[:1]]
+        elif op == "replace" or not same:
+            complete = self._complete(route)
+            place = self._routes.index(same[0]) if same else len(self._routes)
+            self._routes[place : place + len(same[:1])] = [complete]
+        self._tell("route")
+
+    def _complete(self, route: Route) -> Route:
+        """The route as the kernel would report it, if it takes it."""
+        if route.src is not None and not self._is_local(route.src):
+            raise OSError(errno.EINVAL, "Invalid prefsrc address" if route.family == 4 else "Invalid source address")
+        if route.nexthop_id is not None and route.nexthop_id not in self.nexthops:
+            raise OSError(errno.EINVAL, "Nexthop id does not exist")
+        return route.by([self._device_of(route, way.gateway, way.dev, way.onlink) for way in route.ways])
+
+    def _device_of(self, route: Route, gateway: str | None, dev: str | None, onlink: bool) -> str | None:
+        if gateway is None or onlink:
+            return dev
+        way = self._best(MAIN, Flow(ipaddress.ip_address(gateway).version, gateway, oif=dev))
+        if way is None or way.gateway is not None:
+            number = errno.ENETUNREACH if route.family == 4 else errno.EHOSTUNREACH
+            raise OSError(number, "Nexthop has invalid gateway")
+        return way.dev
+
+    # Lookups.
+
+    def _decide(self, flow: Flow) -> Route | int:
+        """The route, or the errno."""
+        jump = 0
+        for rule in self._rules[flow.family]:
+            if rule.priority < jump or not _matches(rule, flow) or rule.action == "nop":
+                continue
+            if rule.action == "goto":
+                jump = rule.goto or 0
+            elif rule.action != "lookup":
+                return ACTION_ERRORS[rule.action]
+            else:
+                route = self._best(rule.table or 0, flow)
+                if route is not None and not self._suppressed(rule, route) and route.type != "throw":
+                    return ROUTE_ERRORS.get(route.type, 0) or route
+        return errno.ENETUNREACH
+
+    def _best(self, table: int, flow: Flow) -> Route | None:
+        target = ipaddress.ip_address(flow.to)
+        fitting = [
+            route
+            for route in self._routes
+            if route.family == flow.family
+            and route.table == table
+            and target in ipaddress.ip_network(route.dst)
+            and (flow.oif is None or route.type in (*ERROR_TYPES, "local") or flow.oif in {w.dev for w in route.ways})
+        ]
+        return max(fitting, key=lambda route: (_length(route.dst), -route.metric), default=None)
+
+    def _suppressed(self, rule: Rule, route: Route) -> bool:
+        if rule.suppress_prefixlength is not None and _length(route.dst) <= rule.suppress_prefixlength:
+            return True
+        groups = {self._links[way.dev].group for way in route.ways if way.dev is not None}
+        return rule.suppress_ifgroup is not None and rule.suppress_ifgroup in groups
+
+    def _path(self, flow: Flow, answer: Route | int) -> Path:
+        if isinstance(answer, int):
+            kinds = {errno.EACCES: "prohibit", errno.EINVAL: "blackhole"}
+            return Path(kinds.get(answer, "unreachable"), errno=answer)
+        if answer.type == "local":
+            return Path("local", "lo", None, flow.source or flow.to, answer.table)
+        way = answer.ways[0]
+        source = None if flow.iif else flow.source or answer.src or self._source(flow, way.dev)
+        return Path(answer.type, way.dev, way.gateway, source, answer.table)
+
+    def _source(self, flow: Flow, dev: str | None) -> str | None:
+        """The first address of the device, else of any."""
+        own = [one for one in self._addresses if one.family == flow.family and one.scope == 0]
+        chosen = [one for one in own if one.dev == dev] or own
+        return chosen[0].address if chosen else None
+
+    def _is_local(self, address: str) -> bool:
+        return any(one.address == address for one in self._addresses)
+
+    def _tell(self, kind: str) -> None:
+        for listener in self._listeners:
+            listener.happened(kind)
+
+
+def _error(operation: Operation, exc: OSError) -> KernelError:
+    text = f"{operation.op} {operation.kind} {operation.target.text()}"
+    return KernelError(str(exc.strerror), errno=exc.errno or 0, operation=text)
+
+
+def _describes(target: Route, route: Route) -> bool:
+    given = ("gateway", "dev", "src", "nexthop_id")
+    return all(getattr(target, name) in (None, getattr(route, name)) for name in given)
+
+
+def _length(prefix: str) -> int:
+    return int(prefix.partition("/")[2])
+
+
+def _matches(rule: Rule, flow: Flow) -> bool:
+    return all(_selectors(rule, flow)) != rule.invert
+
+
+def _selectors(rule: Rule, flow: Flow) -> t.Iterator[bool]:
+    if rule.src is not None:
+        # IPv6 compares no source where there is none, not even with ::/1; IPv4 compares 0.0.0.0.
+        known = flow.family == 4 or flow.source is not None
+        yield known and _inside(flow.source or ANY[flow.family], rule.src)
+    if rule.dst is not None:
+        yield _inside(flow.to, rule.dst)
+    yield rule.iif in (None, flow.iif or "lo")
+    yield rule.oif in (None, flow.oif)
+    if rule.fwmark is not None:
+        yield (flow.fwmark or 0) & (rule.fwmask or 0) == rule.fwmark
+    if rule.uidrange is not None:
+        yield rule.uidrange[0] <= (os.getuid() if flow.uid is None else flow.uid) <= rule.uidrange[1]
+    yield rule.ipproto in (None, flow.ipproto or (UDP if flow.family == 4 else None))
+    for span, port in ((rule.sport, flow.sport), (rule.dport, flow.dport)):
+        yield span is None or span[0] <= (port or 0) <= span[1]
+    yield rule.tos is None and rule.dscp is None and rule.tun_id is None and not rule.l3mdev
+
+
+def _inside(address: str, prefix: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(prefix)

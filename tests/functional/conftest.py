@@ -1,0 +1,52 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Throw-away network namespaces. Their names carry the process that made them, so that what a killed run left behind
+is known and removed at the start of the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import re
+import subprocess
+import typing as t
+
+import pytest
+
+_NAME = re.compile(r"fvt-(\d+)-\d+")
+_COUNTER = itertools.count()
+
+
+def ip(*arguments: str, lines: t.Iterable[str] = ()) -> str:
+    """ip(8); with C(lines) as a batch."""
+    batch = "".join(f"{line}\n" for line in lines)
+    command = ["ip", *arguments, *(["-batch", "-"] if batch else [])]
+    done = subprocess.run(command, input=batch, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def _no_stale_namespaces() -> None:
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else ():
+        found = _NAME.fullmatch(name)
+        if found and not pathlib.Path("/proc", found.group(1)).exists():
+            ip("netns", "del", name)
+
+
+@pytest.fixture
+def netns(_no_stale_namespaces: None) -> t.Iterator[str]:
+    """The name of an empty namespace with lo up."""
+    if os.geteuid() != 0:
+        pytest.fail("functional tests need root: they make network namespaces")
+    name = f"fvt-{os.getpid()}-{next(_COUNTER)}"
+    ip("netns", "add", name)
+    try:
+        ip("-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        ip("netns", "del", name)
