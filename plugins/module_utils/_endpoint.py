@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import typing as t
 
 from ._converge import Request, converge
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
-from ._store import check_name
+from ._host import install
+from ._store import check_name, store_for
 from ._surroundings import Host
 from ._version import VERSION
 from ._worker import Result
@@ -34,13 +36,23 @@ def ensure_endpoint(context: Context) -> Result:
         absent=params["state"] == "absent",
         prune=params["prune"],
         dry_run=context.check_mode,
-        meta=author(),
+        meta={**author(), "prune": params["prune"]},
     )
     with context.open_kernel() as kernel:
         host = Host(kernel, context.netns, persistent=persistent(params))
         with contextlib.nullcontext() if context.check_mode else host.lock():
             found = converge(kernel, host, request)
-    return as_result(found, host)
+            program = None if context.netns else _installation(context, request)
+            if program and not context.check_mode:
+                program.carry_out()
+    return as_result(found, host, program)
+
+
+def _installation(context: Context, request: Request) -> install.Installation:
+    """The program is there as long as a persistent set is, after this run."""
+    others = set(store_for(True, None).names()) - {request.name}
+    kept = persistent(context.params) and not request.absent
+    return install.look(wanted=kept or bool(others), root=pathlib.Path(context.root))
 
 
 def persistent(params: t.Mapping[str, t.Any]) -> bool:
@@ -69,22 +81,25 @@ def author() -> dict[str, str]:
     return {"user": user, "controller": controller, "version": VERSION}
 
 
-def as_result(found: Found, host: Host) -> Result:
+def as_result(found: Found, host: Host, program: install.Installation | None) -> Result:
     """The result as the module returns it."""
-    steps = found.plan.as_result()
     named = [{"op": _op(line), "kind": "table", "family": None, "text": line[1:]} for line in found.names]
+    files = program.plan if program else []
+    steps = [*found.plan.as_result(), *named, *files]
+    displaced = [*_displaced(found), *(step for step in files if step["op"] in ("remove", "replace"))]
     return Result(
-        changed=found.changed,
-        plan=[*steps, *named],
-        before="".join(f"{s['text']}\n" for s in _displaced(found) if s),
-        after="".join(f"{s['text']}\n" for s in [*steps, *named] if s["op"] in ("add", "replace", "set")),
+        changed=found.changed or bool(files),
+        plan=steps,
+        before="".join(f"{step['text']}\n" for step in displaced),
+        after="".join(f"{step['text']}\n" for step in steps if step["op"] in ("add", "replace", "set")),
         header="policy routing",
-        warnings=found.warnings,
+        warnings=[*found.warnings, *(program.warnings if program else ())],
         values={
             "paths": [*found.proof.paths, *found.paths],
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
             "tunnels": [client.as_result() for client in host.clients],
+            "program": program.as_result() if program else None,
         },
     )
 

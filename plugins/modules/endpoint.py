@@ -389,9 +389,31 @@ tunnels:
       type: list
       elements: str
 program:
-  description: The on-host program.
-  returned: when O(persistent)
+  description: The on-host program, which is there as long as any set is persistent.
+  returned: always
   type: dict
+  contains:
+    path:
+      description: Where it is.
+      type: str
+    version:
+      description: Its version after this run, nothing if it is not there. A newer one than this collection's stays.
+      type: str
+    changed:
+      description: Whether it was installed, replaced or removed.
+      type: bool
+    units_changed:
+      description: Whether a unit file was written or removed. Loading, enabling and starting is not done here.
+      type: bool
+    systemd:
+      description: Whether this host was booted with systemd.
+      type: bool
+    boot_enabled:
+      description: Whether the unit is enabled that applies the sets at boot.
+      type: bool
+    watch_active:
+      description: Whether the unit that watches is enabled and runs.
+      type: bool
 """
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint import ensure_endpoint

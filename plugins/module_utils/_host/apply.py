@@ -1,0 +1,88 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""Bring the kernel to what the recorded sets say: at boot, after an event, or by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from .._converge import Request, Result, converge
+from .._errors import RoutingError
+from .._surroundings import Host
+from .sets import Kept, kept_sets, readable_stores
+
+if t.TYPE_CHECKING:
+    from .._kernel import Kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Applied:
+    """What came of one set: a result or an error."""
+
+    kept: Kept
+    result: Result | None
+    error: RoutingError | None
+
+    def line(self) -> str:
+        """One line for people."""
+        if self.result is None:
+            return f"{self.kept.name}: {'' if self.error is None else self.error.line()}"
+        count = len(self.result.plan.operations) + len(self.result.names)
+        done = f"{count or 'no'} change{'' if count == 1 else 's'}"
+        found = [_identity_text(entry) for entry in self.result.proof.identities]
+        return f"{self.kept.name}: {done}{'; ' if found else ''}{', '.join(found)}"
+
+    def remarks(self) -> list[str]:
+        """What somebody should look at."""
+        lines = list(self.result.warnings) if self.result else []
+        if self.kept.record is not None and self.kept.record.fallback:
+            lines.append("its file is unreadable, the last readable generation stands in for it")
+        return [f"{self.kept.name}: {line}" for line in lines]
+
+
+def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> list[Applied]:
+    """Apply every set, or one, holding the lock that modules hold. A set that fails does not stop the others.
+
+    Raises InvalidInput for an unknown set, NotPermitted.
+    """
+    with Host(kernel, netns, persistent=False).lock():
+        return converge_sets(kernel, netns, only)
+
+
+def converge_sets(
+    kernel: Kernel, netns: str | None, only: str | None = None, *, dry_run: bool = False
+) -> list[Applied]:
+    """The same without the lock; with C(dry_run) nothing is changed."""
+    every = kept_sets(netns)
+    # What is in the kernel may belong to a set that cannot be read: as long as there is one, nothing is removed.
+    prune = all(kept.error is None for kept in every)
+    return [_converge(kernel, netns, kept, prune=prune, dry_run=dry_run) for kept in kept_sets(netns, only)]
+
+
+def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry_run: bool) -> Applied:
+    if kept.record is None:
+        return Applied(kept, None, kept.error)
+    host = Host(kernel, netns, persistent=kept.persistent)
+    host.stores = readable_stores(netns)
+    request = Request(
+        name=kept.name,
+        params=kept.record.declaration,
+        prune=prune and kept.record.meta.get("prune", True),
+        dry_run=dry_run,
+        # What a user declared stays in force, backstops and all, when the host around it changes.
+        undo_wrong=False,
+        meta=kept.record.meta,
+    )
+    try:
+        return Applied(kept, converge(kernel, host, request), None)
+    except RoutingError as exc:
+        return Applied(kept, None, exc)
+
+
+def _identity_text(entry: t.Mapping[str, t.Any]) -> str:
+    found = [*([entry["interface"]] if entry["interface"] else []), *entry["addresses"]]
+    return f"{entry['key']} {entry['verdict'] or 'unproven'} ({', '.join(found) or 'nothing yet'})"

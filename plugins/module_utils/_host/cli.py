@@ -1,0 +1,121 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The command line of fleetvpn-endpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import typing as t
+
+from .._errors import RoutingError
+from .._kernel import open_kernel
+from .._version import VERSION
+from . import path as paths
+from . import status as states
+from .apply import apply_sets
+from .sets import kept_sets
+from .watch import watch
+
+FLOW_OPTIONS = ("iif", "oif", "fwmark", "uid", "ipproto", "sport", "dport")
+
+
+def main(arguments: t.Sequence[str] | None = None) -> int:
+    """Run it. Exit status 1: an error (one line on stderr), or a host that is not as declared. 2: wrong usage."""
+    given = _parser().parse_args(arguments)
+    command: t.Callable[[argparse.Namespace], int] = given.command
+    try:
+        return command(given)
+    except RoutingError as exc:
+        _complain(exc.line())
+        return 1
+
+
+def _apply(given: argparse.Namespace) -> int:
+    with open_kernel(given.netns) as kernel:
+        found = apply_sets(kernel, given.netns, given.set)
+    for applied in found:
+        (_complain if applied.result is None else _say)(applied.line())
+        for line in applied.remarks():
+            _complain(line)
+    return 1 if any(applied.result is None or applied.result.proof.wrong() for applied in found) else 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    with open_kernel(given.netns) as kernel:
+        found = states.read_status(kernel, given.netns)
+    sys.stdout.write(_json(found) if given.json else states.as_table(found))
+    return 0 if found["ok"] else 1
+
+
+def _path(given: argparse.Namespace) -> int:
+    sets = kept_sets(given.netns)
+    for kept in sets:
+        if kept.error is not None:
+            _complain(kept.error.line())
+    flow = {"to": given.to, "from": given.source, **{name: getattr(given, name) for name in FLOW_OPTIONS}}
+    with open_kernel(given.netns) as kernel:
+        found = paths.ask_path(kernel, sets, flow)
+    sys.stdout.write(_json(found) if given.json else "".join(map(paths.as_text, found)))
+    return 0 if all(entry["type"] is not None for entry in found) else 1
+
+
+def _watch(given: argparse.Namespace) -> int:
+    with open_kernel(given.netns) as kernel:
+        watch(kernel, given.netns, _say)
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"fleetvpn-endpoint: {line}\n")
+
+
+def _json(found: object) -> str:
+    return json.dumps(found, indent=2, sort_keys=True) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fleetvpn-endpoint",
+        description="Keeps the identities of this host apart: what comes from an address leaves by its own way.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fleetvpn-endpoint {VERSION}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    apply = _command(commands, "apply", _apply, "bring the kernel to what the recorded sets say")
+    apply.add_argument("--set", metavar="NAME", help="this set alone")
+    status = _command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared")
+    status.add_argument("--json", action="store_true", help="for programs")
+    _path_options(_command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
+    _command(commands, "watch", _watch, "apply now, and again whenever a device or an address changes")
+    return parser
+
+
+def _command(
+    commands: t.Any, name: str, run: t.Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.add_argument("--netns", metavar="NAME", help="a network namespace instead of this host")
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _path_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("to", metavar="TO", help="destination address")
+    parser.add_argument("--from", dest="source", metavar="ADDRESS|IDENTITY", help="source")
+    for name in FLOW_OPTIONS:
+        parser.add_argument(f"--{name}", help="as `ip route get` takes it")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The program as one file, made of the modules that are running right now.
+
+A zip archive of sources with a line ahead of it that names the interpreter. Nothing in it is compressed and every date
+is the same, so that the same sources give the same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import typing as t
+import zipfile
+
+if t.TYPE_CHECKING:
+    # Never run. Ansible sends to a host what is imported anywhere, and the program is made of what was sent.
+    from . import cli  # noqa: F401
+
+PACKAGE = __name__.rpartition("._host.")[0]
+
+# Isolated: neither the environment nor the current directory decides what a program of root's imports.
+SHEBANG = b"#!/usr/bin/python3 -I\n"
+# All that _host.cli imports; a test compares. Listed, since to find out takes longer than a run without changes may.
+MODULES = (
+    "_converge",
+    "_errors",
+    "_host",
+    "_host.apply",
+    "_host.cli",
+    "_host.path",
+    "_host.sets",
+    "_host.status",
+    "_host.watch",
+    "_kernel",
+    "_leases",
+    "_model",
+    "_model.declaration",
+    "_model.fields",
+    "_model.operation",
+    "_model.path",
+    "_model.route",
+    "_model.rule",
+    "_model.state",
+    "_model.table",
+    "_names",
+    "_netlink_apply",
+    "_netlink_codec",
+    "_netlink_host",
+    "_netlink_layout",
+    "_netlink_route",
+    "_netlink_rule",
+    "_netlink_socket",
+    "_netns",
+    "_parse",
+    "_path_options",
+    "_paths",
+    "_plan",
+    "_questions",
+    "_read",
+    "_recipe",
+    "_recipe.facts",
+    "_recipe.local",
+    "_recipe.rules",
+    "_recipe.tables",
+    "_recipe.ways",
+    "_sets",
+    "_store",
+    "_surroundings",
+    "_tunnels",
+    "_verify",
+    "_version",
+)
+_VERSION_FILE = "_version"
+_MAIN = f"""\
+import sys
+
+from {PACKAGE}._host.cli import main
+
+sys.exit(main())
+"""
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say
+
+
+def build() -> bytes:
+    """The whole file."""
+    files = {"__main__.py": _MAIN, **{f"{folder}/__init__.py": "" for folder in _folders()}}
+    files.update(_source(name) for name in MODULES)
+    target = io.BytesIO()
+    target.write(SHEBANG)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, _DATE)
+            entry.create_system = 3  # where it was made says nothing
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, files[name])
+    return target.getvalue()
+
+
+def version_of(program: bytes) -> tuple[int, ...] | None:
+    """The version of a program; None if that is none of ours or a damaged one."""
+    name = f"{PACKAGE.replace('.', '/')}/{_VERSION_FILE}.py"
+    try:
+        with zipfile.ZipFile(io.BytesIO(program)) as archive:
+            text = archive.read(name).decode()
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError):
+        return None
+    found = re.search(r'^VERSION = "([0-9.]+)', text, re.MULTILINE)
+    return as_numbers(found[1]) if found else None
+
+
+def as_numbers(version: str) -> tuple[int, ...]:
+    """A version as it is compared: 1.10 is later than 1.9."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _folders() -> list[str]:
+    """Those of the package and above it."""
+    parts = PACKAGE.split(".")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _source(name: str) -> tuple[str, str]:
+    """Where a module is in the archive, and its text, from wherever it was imported: a directory or an archive."""
+    full = f"{PACKAGE}.{name}"
+    spec = importlib.util.find_spec(full)
+    text = None if spec is None or spec.loader is None else spec.loader.get_source(full)  # type: ignore[attr-defined]
+    if spec is None or text is None:
+        raise ImportError(f"{full} has no source")
+    path = full.replace(".", "/")
+    return (f"{path}.py" if spec.submodule_search_locations is None else f"{path}/__init__.py"), text

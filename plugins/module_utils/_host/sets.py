@@ -1,0 +1,107 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""The sets that this host keeps, also when some of them cannot be believed."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from .._errors import Conflict, InvalidInput, RoutingError
+from .._model.path import IdentityPaths
+from .._paths import present
+from .._store import Record, Store, all_stores, store_for
+
+if t.TYPE_CHECKING:
+    from .._kernel import Kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """One set as its file says, or why it does not say it."""
+
+    name: str
+    persistent: bool
+    record: Record | None
+    error: RoutingError | None = None
+
+
+class ReadableStore(Store):
+    """A store that passes over what cannot be read, so that one bad file does not stop the other sets."""
+
+    def names(self) -> list[str]:
+        return [name for name in super().names() if self._is_readable(name)]
+
+    def _is_readable(self, name: str) -> bool:
+        try:
+            self.read(name)
+            self.pending(name)
+        except RoutingError:
+            return False
+        return True
+
+
+def kept_sets(netns: str | None, only: str | None = None) -> list[Kept]:
+    """Every set of this host, the persistent ones first. Raises InvalidInput if C(only) names none of them."""
+    persistent = store_for(True, netns).root
+    found: dict[str, Kept] = {}
+    for store in all_stores(netns):
+        for kept in _kept(store, persistent=store.root == persistent):
+            found.setdefault(kept.name, kept)
+    if only is not None and only not in found:
+        raise InvalidInput(
+            "is no set of this host", field="set", value=only, accepted=", ".join(found) or "none, it has no sets"
+        )
+    return [kept for name, kept in found.items() if only in (None, name)]
+
+
+def readable_stores(netns: str | None) -> list[Store]:
+    """The stores of this host as far as they can be believed."""
+    found: list[Store] = []
+    for store in all_stores(netns):
+        try:
+            store.names()
+        except RoutingError:
+            continue  # kept_sets reports it
+        found.append(ReadableStore(store.root, owner=store.owner))
+    return found
+
+
+def _kept(store: Store, *, persistent: bool) -> t.Iterator[Kept]:
+    try:
+        names = store.names()
+    except RoutingError as exc:
+        yield Kept(str(store.root), persistent, None, exc)
+        return
+    for name in names:
+        try:
+            record = store.read(name)
+            store.pending(name)
+        except RoutingError as exc:
+            yield Kept(name, persistent, None, exc)
+            continue
+        yield Kept(name, persistent, record, None if record else _unfinished(name))
+
+
+def _unfinished(name: str) -> Conflict:
+    """The first run for this set was killed: nobody has seen that what it was about to do works."""
+    return Conflict("was begun and never finished", field="set", value=name, accepted="another run of its play")
+
+
+def known_identities(kernel: Kernel, sets: t.Iterable[Kept]) -> list[IdentityPaths]:
+    """The identities of these sets as last found, with the devices that are up now."""
+    found: dict[str, IdentityPaths] = {}
+    for entry in [entry for kept in sets if kept.record for entry in kept.record.identities]:
+        known = found.get(entry["name"], IdentityPaths(entry["name"], required=entry["required"]))
+        found[known.name] = dataclasses.replace(
+            known,
+            addresses=(*known.addresses, *entry["addresses"]),
+            devices=(*known.devices, *([entry["interface"]] if entry["interface"] else [])),
+            tables=(*known.tables, entry["table"]),
+            gateways=(*known.gateways, *entry["gateways"]),
+        )
+    links = kernel.links()
+    return [present(identity, links) for identity in found.values()]

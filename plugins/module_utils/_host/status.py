@@ -1,0 +1,104 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""How the sets stand: the kernel against what was declared. Changes nothing."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._paths import PENDING, PROVEN, WRONG
+from .._version import VERSION
+from .apply import Applied, converge_sets
+
+if t.TYPE_CHECKING:
+    from .._kernel import Kernel
+
+DRIFTED, UNREADABLE = "drifted", "unreadable"
+_WORST_FIRST = (UNREADABLE, WRONG, DRIFTED, PENDING, PROVEN)
+_COLUMNS = ("set", "identity", "verdict", "interface", "addresses", "table", "priority")
+
+
+def read_status(kernel: Kernel, netns: str | None) -> dict[str, t.Any]:
+    """The state of the host and of every set, as `status --json` shows it. Raises NotPermitted."""
+    sets = [_set(applied) for applied in converge_sets(kernel, netns, dry_run=True)]
+    states = [entry["state"] for entry in sets]
+    return {
+        "version": VERSION,
+        "state": next((state for state in _WORST_FIRST if state in states), PROVEN),
+        "ok": all(entry["ok"] for entry in sets),
+        "sets": sets,
+    }
+
+
+def as_table(status: t.Mapping[str, t.Any]) -> str:
+    """The same for people."""
+    rows = [_COLUMNS, *(row for entry in status["sets"] for row in _rows(entry))]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines += [f"{entry['name']}: {line}" for entry in status["sets"] for line in _remarks(entry)]
+    return "\n".join([*(lines if status["sets"] else ["no sets"]), ""])
+
+
+def _set(applied: Applied) -> dict[str, t.Any]:
+    kept, result = applied.kept, applied.result
+    record = kept.record
+    required = {entry["key"] for entry in (record.identities if record else []) if entry["required"]}
+    identities = list(result.proof.identities) if result else []
+    state = _state(applied)
+    lacking = [entry["key"] for entry in identities if entry["verdict"] == PENDING and entry["key"] in required]
+    return {
+        "name": kept.name,
+        "persistent": kept.persistent,
+        "state": state,
+        "ok": state in (PROVEN, PENDING) and not lacking,
+        "identities": identities,
+        "wrong": list(result.proof.wrong()) if result else [],
+        "required": lacking,
+        "drift": _drift(applied),
+        "error": None if applied.error is None else applied.error.line(),
+        "warnings": applied.remarks(),
+        "last_change": dict(record.meta) if record else {},
+    }
+
+
+def _state(applied: Applied) -> str:
+    if applied.result is None:
+        return UNREADABLE if applied.kept.record is None else WRONG
+    if _drift(applied):
+        return DRIFTED
+    verdicts = [entry["verdict"] for entry in applied.result.proof.identities]
+    return next((state for state in _WORST_FIRST if state in verdicts), PROVEN)
+
+
+def _drift(applied: Applied) -> list[str]:
+    """What `apply` would change."""
+    if applied.result is None:
+        return []
+    steps = [f"{step['op']} {step['kind']} {step['text']}" for step in applied.result.plan.as_result()]
+    return [*steps, *(f"table name {line}" for line in applied.result.names)]
+
+
+def _rows(entry: t.Mapping[str, t.Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            entry["name"],
+            found["key"],
+            found["verdict"] or entry["state"],
+            found["interface"] or "-",
+            ",".join([*found["addresses"], *found["pools"]]) or "-",
+            str(found["table"]),
+            str(found["priority"] or "-"),
+        )
+        for found in entry["identities"]
+    ] or [(entry["name"], "-", entry["state"], "-", "-", "-", "-")]
+
+
+def _remarks(entry: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    if entry["error"]:
+        yield entry["error"]
+    yield from entry["wrong"]
+    yield from (f"{key} is required and pending" for key in entry["required"])
+    yield from (f"would {line}" for line in entry["drift"])
