@@ -31,6 +31,9 @@ class RoutingError(Exception):
         self.value = value
         self.accepted = accepted
 
+    def __str__(self) -> str:
+        return self.line()
+
     def as_result(self) -> dict[str, t.Any]:
         """The keys of a failed result: C(msg), C(field), C(value), C(accepted), and C(error), the name of the kind."""
         return {

@@ -1,0 +1,119 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator may write in identities and the other options of endpoint, and the line that refuses the rest."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Declaration, Numbers
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
+from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
+
+UP: dict[str, t.Any] = {"name": "outside", "interface": ["up0"]}
+
+
+def parse(*identities: dict[str, t.Any], **options: t.Any) -> Declaration:
+    return parse_declaration("main", {"identities": list(identities), **options}, Numbers(), table_id)
+
+
+def test_an_address_may_carry_the_length_that_ip_prints() -> None:
+    assert parse({"name": "a", "addresses": ["192.0.2.10/24", "2001:db8::1/64"]}).identities[0].addresses == (
+        "192.0.2.10",
+        "2001:db8::1",
+    )
+
+
+@pytest.mark.parametrize(("gateway", "tunnel", "expected"), [(["none"], None, True), (["auto"], None, False)])
+def test_who_is_who(gateway: list[str], tunnel: None, expected: bool) -> None:
+    assert parse({**UP, "gateway": gateway, "tunnel": tunnel}).identities[0].by_tunnel is expected
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"name": "main"}, "identities[0].name: 'main' is a reserved name"),
+        ({"name": "../x"}, "identities[0].name: '../x' is no name"),
+        ({"name": ""}, "identities[0].name: '' is no name"),
+        ({"interface": None}, "identities[0]: 'outside' has nothing to be found by; accepted: at least one of"),
+        ({"interface": ["a b"]}, "identities[0].interface: 'a b' is no device name"),
+        ({"interface": ["auto", "up0"]}, "identities[0].interface: ['auto', 'up0'] stands alone"),
+        ({"pools": ["10.0.0.1/8"]}, "identities[0].pools: '10.0.0.1/8' has host bits set; accepted: 10.0.0.0/8"),
+        ({"pools": ["0.0.0.0/0"]}, "identities[0].pools: '0.0.0.0/0' covers every address"),
+        ({"addresses": ["nonsense"]}, "identities[0].addresses: 'nonsense' is no IP address"),
+        ({"gateway": ["192.0.2.1", "192.0.2.2"]}, "identities[0].gateway: '192.0.2.2' is a second gateway"),
+        ({"gateway": ["auto", "192.0.2.1"]}, "identities[0].gateway: ['auto', '192.0.2.1'] stands alone"),
+        (
+            {"addresses": ["192.0.2.10"], "gateway": ["2001:db8::1"]},
+            "identities[0].gateway: '2001:db8::1' is of a family in which the identity has no address",
+        ),
+        ({"addresses": ["192.0.2.10"], "families": ["ipv6"]}, "identities[0].families: 'ipv6' has an IPv4 address"),
+        ({"table": "main"}, "identities[0].table: 254 is a table of the kernel"),
+        ({"table": "0"}, "identities[0].table: '0' is no routing table"),
+        ({"priority": 32766}, "identities[0].priority: 32766 belongs to a rule of the kernel"),
+        ({"priority": 0}, "identities[0].priority: 0 is no priority"),
+        ({"outer": {"fwmark": "0x100/0xff"}}, "identities[0].outer.fwmark: '0x100/0xff'"),
+        ({"tunnel": {"type": "carrier-pigeon"}}, "identities[0].tunnel.type: 'carrier-pigeon' is no known tunnel type"),
+        ({"tunnel": {"type": "wireguard", "connection": "../wg0"}}, "identities[0].tunnel.connection: '../wg0' is no"),
+        ({"destinations": ["10.0.0.1/8"]}, "identities[0].destinations: '10.0.0.1/8' has host bits set"),
+    ],
+)
+def test_one_line_names_field_value_and_what_would_do(change: dict[str, t.Any], line: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse({**UP, **change})
+    assert refused.value.line().startswith(line)
+    assert "\n" not in refused.value.line()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "line"),
+    [
+        ({"name": "a"}, {"name": "a"}, "identities[1].name: 'a' is claimed by identity a already"),
+        (
+            {"addresses": ["192.0.2.1"]},
+            {"addresses": ["192.0.2.1/24"]},
+            "identities[1].addresses: '192.0.2.1' is claimed by identity one already",
+        ),
+        ({"table": "3000"}, {"table": "3000"}, "identities[1].table: 3000 is claimed by identity one already"),
+        ({"priority": 2200}, {"priority": 2200}, "identities[1].priority: 2200 is claimed by identity one already"),
+        (
+            {"pools": ["10.0.0.0/8"]},
+            {"pools": ["10.1.0.0/16"]},
+            "identities[1].pools: '10.1.0.0/16' overlaps 10.0.0.0/8 of identity one",
+        ),
+    ],
+)
+def test_two_identities_share_nothing(one: dict[str, t.Any], other: dict[str, t.Any], line: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse({**UP, "name": "one", **one}, {**UP, "name": "other", **other})
+    assert refused.value.line().startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"local_networks": ["172.20.0.1/24"]}, "local_networks[0]: '172.20.0.1/24' has host bits set"),
+        ({"local_networks": ["a b"]}, "local_networks[0]: 'a b' is no network"),
+        ({"tables": [{"name": "x", "id": 254}]}, "tables[0].name: 'x' cannot name table 254"),
+        (
+            {"tables": [{"name": "x", "id": 3000}, {"name": "x", "id": 3001}]},
+            "tables[1].name: 'x' names two tables",
+        ),
+        ({"rules": [{"priority": 5, "from": "10.0.0.1/8"}]}, "rules[0].from: '10.0.0.1/8' has host bits set"),
+        ({"rules": [{"priority": 5, "from": "10.0.0.0/8", "table": "nowhere"}]}, "rules[0].table: 'nowhere' is no"),
+        ({"routes": [{"dst": "10.0.0.0/8", "gateway": "10.0.0.1", "nexthops": [{"dev": "a"}]}]}, "routes[0]"),
+        ({"routes": [{"dst": "10.0.0.0/8", "dev": "a"}, {"dst": "10.0.0.0/8", "dev": "b"}]}, "routes[1]: "),
+    ],
+)
+def test_the_other_options_are_held_to_the_same(options: dict[str, t.Any], line: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(UP, **options)
+    assert refused.value.line().startswith(line)
+
+
+def test_a_rule_may_use_a_table_that_the_declaration_names() -> None:
+    rules = [{"priority": 5, "from": "10.0.0.0/8", "table": "mine"}]
+    assert parse(UP, tables=[{"name": "mine", "id": 3000}], rules=rules).rules[0].table == 3000

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: an ordered difference with an inverse."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
+from ansible_collections.fleetvpn.routing.plugins.module_utils._plan import Current, Desired, Plan, make_plan
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.plugins.module_utils.hosts import H, recipe
+
+T_I = Route(4, "0.0.0.0/0", 2002, dev="vpn0", src="198.51.100.10", protocol=151)
+MAIN_ROUTE = Route(4, "10.0.0.0/8", 254, dev="vpn0", scope=253, metric=151, protocol=151)
+
+
+def steps(plan: Plan) -> list[tuple[str, str]]:
+    return [(o.op, o.kind) for o in plan.operations]
+
+
+def whole() -> Desired:
+    return recipe(H, unbound="inside").desired
+
+
+def held(desired: Desired) -> Current:
+    return Current(desired.rules, desired.routes, (), desired.groups)
+
+
+def test_nothing_to_do_is_an_empty_plan() -> None:
+    assert make_plan(whole(), held(whole())).empty
+
+
+def test_groups_then_routes_then_rules_then_what_draws_unbound_traffic() -> None:
+    desired = Desired((Rule(4, 2300, table=2002),), (MAIN_ROUTE, T_I), (LinkGroup("vpn0", 151),))
+    plan = make_plan(desired, Current(groups=(LinkGroup("vpn0", 0),)))
+    assert [o.target for o in plan.operations] == [LinkGroup("vpn0", 151), T_I, Rule(4, 2300, table=2002), MAIN_ROUTE]
+
+
+def test_a_route_by_a_gateway_comes_after_the_prefix_that_holds_it() -> None:
+    plan = make_plan(Desired(routes=whole().routes), Current())
+    gateways = [bool(o.target.gateway) for o in plan.operations if isinstance(o.target, Route)]
+    assert gateways == sorted(gateways)
+
+
+def test_a_route_is_replaced_within_its_key() -> None:
+    other = Route(4, "0.0.0.0/0", 2002, dev="vpn1", protocol=151)
+    (operation,) = make_plan(Desired(routes=(T_I,)), Current(routes=(other,))).operations
+    assert (operation.op, operation.before, operation.inverse().target) == ("replace", other, other)
+
+
+def test_a_metric_is_part_of_the_key() -> None:
+    other = Route(4, "0.0.0.0/0", 2002, dev="vpn0", src="198.51.100.10", metric=7, protocol=151)
+    assert steps(make_plan(Desired(routes=(T_I,)), Current(routes=(other,)))) == [("add", "route"), ("remove", "route")]
+
+
+def test_somebody_elses_route_is_never_overwritten() -> None:
+    foreign = Route(4, "0.0.0.0/0", 2002, dev="eth9", protocol=4)
+    with pytest.raises(Conflict, match="belongs to protocol 4"):
+        make_plan(Desired(routes=(T_I,)), Current(occupied=(foreign,)))
+
+
+def test_second_copies_of_a_rule_are_removed() -> None:
+    rule = Rule(4, 2300, table=2002)
+    assert steps(make_plan(Desired((rule,)), Current((rule, rule, rule)))) == [("remove", "rule")] * 2
+
+
+class TestLeaving:
+    """Removing a whole set: what each step leaves behind must never be a way by the wrong device."""
+
+    order = tuple(o.target for o in make_plan(Desired(), held(whole())).operations)
+    rules = tuple(target for target in order if isinstance(target, Rule))
+
+    def index(self, priority: int, family: int = 4) -> int:
+        return [(r.priority, r.family) for r in self.rules].index((priority, family))
+
+    def test_rules_leave_before_the_routes_they_look_up(self) -> None:
+        kinds = [type(target) for target in self.order]
+        assert kinds == sorted(kinds, key=lambda kind: kind is Route)
+
+    def test_the_backstop_leaves_after_the_lookups(self) -> None:
+        assert self.index(2300) < self.index(2301) < self.index(2302)
+
+    def test_the_uplink_leaves_last_and_from_its_end(self) -> None:
+        assert self.index(2302) < self.index(2202) < self.index(2201) < self.index(2200)
+
+    def test_what_exempts_leaves_after_what_it_exempts_from(self) -> None:
+        assert max(self.index(2992), self.index(2994)) < self.index(2990)
+
+    def test_the_target_of_goto_leaves_last(self) -> None:
+        assert {rule.action for rule in self.rules[-2:]} == {"nop"}
+
+
+@given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
+def test_the_inverse_takes_everything_back(wanted: set[int], present: set[int]) -> None:
+    def entries(numbers: set[int]) -> tuple[tuple[Rule, ...], tuple[Route, ...]]:
+        rules = tuple(Rule(4, 2000 + number, table=1) for number in sorted(numbers))
+        return rules, tuple(Route(4, f"10.{number}.0.0/16", 2000, dev=f"d{number % 3}") for number in sorted(numbers))
+
+    rules, routes = entries(wanted)
+    plan = make_plan(Desired(rules, routes), Current(*entries(present)))
+    state = {*entries(present)[0], *entries(present)[1]}
+    for operation in (*plan.operations, *plan.inverse().operations):
+        before = {operation.before} if operation.before else set()
+        state = state - before - ({operation.target} if operation.op == "remove" else set())
+        state |= set() if operation.op == "remove" else {operation.target}
+    assert state == {*entries(present)[0], *entries(present)[1]}

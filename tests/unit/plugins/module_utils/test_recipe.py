@@ -1,0 +1,296 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The recipe as values: which rules and routes come of which declaration on which host."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Link
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import Facts, Remembered
+
+from tests.unit.plugins.module_utils.hosts import (
+    BR0,
+    INSIDE,
+    LO,
+    OUTSIDE,
+    UP0,
+    UP1,
+    H,
+    connected,
+    default,
+    host,
+    recipe,
+    texts,
+)
+
+
+def test_the_two_identities_of_a_host() -> None:
+    assert texts(recipe(), family=4) == [
+        "2100: from all iif lo oif vpn0 lookup 2002",
+        "2200: from 192.0.2.10 iif lo lookup 254 suppress_prefixlength 1 suppress_ifgroup 151",
+        "2201: from 192.0.2.10 iif lo lookup 2001",
+        "2202: from 192.0.2.10 iif lo unreachable",
+        "2300: from 198.51.100.10 iif lo lookup 2000",
+        "2301: from 198.51.100.10 iif lo lookup 2002",
+        "2302: from 198.51.100.10 iif lo unreachable",
+        "2999: from all nop",
+    ]
+    assert set(texts(recipe(), "routes", 4)) == {
+        "192.0.2.0/24 dev up0 table 2001 scope 253",
+        "default via 192.0.2.1 dev up0 table 2001",
+        "172.20.0.0/24 dev br0 table 2000 scope 253 src 172.20.0.1",
+        "default dev vpn0 table 2002 src 198.51.100.10",
+    }
+
+
+def test_ipv6_gets_the_same() -> None:
+    strip = [text.split(":", 1)[0] for text in texts(recipe(), family=6)]
+    assert strip == [text.split(":", 1)[0] for text in texts(recipe(), family=4)]
+    routes = texts(recipe(), "routes", 6)
+    assert "default via 2001:db8:2::1 dev up0 table 2001 metric 1024 pref medium" in routes
+    assert "fe80::/64 dev vpn0 table 2002 metric 1024 pref medium" in routes
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_tunnels_default_names_its_source_and_has_scope_global(family: int) -> None:
+    (found,) = [r for r in recipe().desired.routes if r.family == family and r.dev == "vpn0" and r.dst.endswith("/0")]
+    assert (found.src, found.scope) == ("198.51.100.10" if family == 4 else "2001:db8:51::10", 0)
+
+
+def test_no_rule_of_ours_can_be_taken_for_one_of_wg_quick() -> None:
+    rules = recipe(unbound="inside", unbound_local="main").desired.rules
+    assert {rule.suppress_prefixlength for rule in rules} == {None, 1}
+
+
+def test_no_rule_inverts() -> None:
+    inside = {**INSIDE, "outer": {"fwmark": "0x1/0xff", "uidrange": "100-100"}}
+    assert not any(rule.invert for rule in recipe(identities=[OUTSIDE, inside], unbound="inside").desired.rules)
+
+
+def test_pools_stand_behind_all_addresses_the_longer_first() -> None:
+    inside = {**INSIDE, "pools": ["198.51.0.0/16", "198.51.100.0/24", "2001:db8:51::/48"]}
+    starts = [text.split(" ")[2] for text in texts(recipe(identities=[OUTSIDE, inside]), family=4) if " iif lo" in text]
+    assert list(dict.fromkeys(starts)) == ["all", "192.0.2.10", "198.51.100.10", "198.51.100.0/24", "198.51.0.0/16"]
+
+
+def test_an_uplinks_address_wins_over_a_pool_that_covers_it() -> None:
+    inside = {**INSIDE, "pools": ["192.0.0.0/8"]}
+    assert "2201: from 192.0.2.10 iif lo lookup 2001" in texts(recipe(identities=[OUTSIDE, inside]))
+
+
+def test_an_uplinks_address_inside_a_pool_is_exempt_without_an_identity_of_its_own() -> None:
+    outcome = recipe(identities=[{**INSIDE, "pools": ["192.0.0.0/8"]}])
+    assert "2299: from 192.0.2.10 iif lo goto 2999" in texts(outcome)
+
+
+def test_an_address_of_a_roaming_pool_on_the_uplink_is_the_tunnels() -> None:
+    facts = host(addresses=[Address(4, "10.30.0.5", 32, "up0")])
+    inside = {**INSIDE, "pools": ["10.30.0.0/16"], "address_interface": ["any"]}
+    ways = {way.key: way.addresses for way in recipe(facts, [OUTSIDE, inside]).ways}
+    assert ways == {"outside": ("192.0.2.10", "2001:db8:2::10"), "inside": ("10.30.0.5",)}
+
+
+class TestBackstop:
+    def test_comes_first_while_the_table_is_empty(self) -> None:
+        rules = recipe(host(links=(LO, UP0, BR0)), [{**INSIDE, "addresses": ["198.51.100.10"]}]).desired.rules
+        order = [rule.priority for rule in rules if rule.src == "198.51.100.10/32"]
+        assert order == [2302, 2300, 2301]
+
+    def test_comes_right_after_where_there_is_a_way(self) -> None:
+        order = [rule.priority for rule in recipe().desired.rules if rule.src == "198.51.100.10/32"]
+        assert order == [2300, 2301, 2302]
+
+    def test_stays_while_the_vpn_is_away(self) -> None:
+        facts = host(links=(LO, UP0, BR0), addresses=H.addresses[:3])
+        last = {"inside": Remembered(2002, "vpn0", ("198.51.100.10",))}
+        outcome = recipe(dataclasses.replace(facts, remembered=last))
+        assert "2302: from 198.51.100.10 iif lo unreachable" in texts(outcome)
+        assert ("inside", 4) not in outcome.ready
+
+    def test_can_be_left_out(self) -> None:
+        outcome = recipe(identities=[{**INSIDE, "backstop": False}])
+        assert not [rule for rule in outcome.desired.rules if rule.action == "unreachable"]
+
+
+class TestLocalNetworks:
+    def test_a_route_of_main_inside_a_bridges_prefix_is_thrown(self) -> None:
+        facts = host(main=[Route(4, "172.20.0.192/28", dev="vpn0", scope=253, protocol=BR0.index)])
+        assert "throw 172.20.0.192/28 table 2000" in texts(recipe(facts), "routes")
+
+    def test_a_bridge_with_a_port_of_hardware_is_an_uplink(self) -> None:
+        facts = host(links=(*H.links, Link(9, "eth0", None, 1, up=True, carrier=True, master=BR0.index)))
+        assert not [r for r in recipe(facts).desired.routes if r.table == 2000]
+
+    def test_pods_on_devices_without_address_are_named(self) -> None:
+        pod = Route(4, "10.244.1.5/32", dev="cali0", scope=253, protocol=3)
+        facts = host(links=(*H.links, Link(9, "cali0", "veth", 1, up=True, carrier=True)), main=[pod])
+        routes = texts(recipe(facts, local_networks=["auto", "cali*"]), "routes")
+        assert "10.244.1.5 dev cali0 table 2000 scope 253" in routes
+
+    def test_an_equal_prefix_by_an_outer_device_wins_by_its_metric(self) -> None:
+        facts = host(main=[dataclasses.replace(connected("up0", "172.20.0.0/24", "192.0.2.10"), metric=0)])
+        slower = dataclasses.replace(connected("br0", "172.20.0.0/24", "172.20.0.1"), metric=100)
+        main = (*(r for r in facts.main if r.dev != "br0"), slower)
+        assert "throw 172.20.0.0/24 table 2000" in texts(recipe(dataclasses.replace(facts, main=main)), "routes")
+
+
+class TestGateway:
+    def test_outside_the_links_prefix_is_onlink(self) -> None:
+        facts = dataclasses.replace(
+            H,
+            addresses=(Address(4, "192.0.2.10", 32, "up0"),),
+            main=(default("up0", "172.31.1.1"), Route(4, "172.31.1.1/32", dev="up0", scope=253, protocol=16)),
+        )
+        assert "default via 172.31.1.1 dev up0 table 2001 onlink" in texts(recipe(facts, [OUTSIDE]), "routes")
+
+    def test_is_not_fooled_by_a_vpn_that_replaced_the_default(self) -> None:
+        main = tuple(r for r in H.main if r.dst != "0.0.0.0/0")
+        taken = (default("vpn0", None), Route(4, "203.0.113.9/32", gateway="192.0.2.1", dev="up0", protocol=3))
+        outcome = recipe(dataclasses.replace(H, main=(*main, *taken)))
+        assert "default via 192.0.2.1 dev up0 table 2001" in texts(outcome, "routes")
+
+    def test_is_not_fooled_by_halves(self) -> None:
+        halves = [Route(4, dst, dev="vpn0", scope=253, protocol=3) for dst in ("0.0.0.0/1", "128.0.0.0/1")]
+        assert texts(recipe(host(main=halves)), "routes", 4)[:2] == texts(recipe(), "routes", 4)[:2]
+
+    def test_of_a_second_uplink_comes_from_its_lease(self) -> None:
+        facts = dataclasses.replace(_two_uplinks(), leases={"up1": ("10.9.0.1",)})
+        outcome = recipe(facts, [{"name": "front", "interface": ["up0"]}, {"name": "back", "interface": ["up1"]}])
+        assert "default via 10.9.0.1 dev up1 table 2002" in texts(outcome, "routes")
+
+    def test_of_a_second_uplink_is_asked_for_where_nothing_tells_it(self) -> None:
+        with pytest.raises(InvalidInput, match="identity back: gateway: 'auto' finds no gateway on up1"):
+            recipe(_two_uplinks(), [{"name": "front", "interface": ["up0"]}, {"name": "back", "interface": ["up1"]}])
+
+
+def _two_uplinks() -> Facts:
+    return host(
+        links=(*H.links, UP1),
+        addresses=[Address(4, "10.9.0.10", 24, "up1")],
+        main=[connected("up1", "10.9.0.0/24", "10.9.0.10")],
+    )
+
+
+def test_two_uplinks_are_both_in_the_group_and_carry_their_own_routes() -> None:
+    static = Route(4, "10.50.0.0/16", gateway="10.9.0.254", dev="up1", protocol=3)
+    facts = dataclasses.replace(_two_uplinks(), main=(*_two_uplinks().main, static))
+    identities = [
+        {"name": "front", "interface": ["up0"]},
+        {"name": "back", "interface": ["up1"], "gateway": ["10.9.0.1"]},
+    ]
+    outcome = recipe(facts, [*identities, INSIDE])
+    assert {entry.name for entry in outcome.desired.groups} == {"up0", "up1", "vpn0"}
+    assert "10.50.0.0/16 via 10.9.0.254 dev up1 table 2002 onlink" in texts(outcome, "routes")
+
+
+def test_a_pattern_gives_each_uplink_a_table() -> None:
+    facts = dataclasses.replace(_two_uplinks(), leases={"up1": ("10.9.0.1",)})
+    outcome = recipe(facts, [{"name": "outside", "interface": ["up*"]}])
+    assert [(way.key, way.device, way.table) for way in outcome.ways] == [
+        ("outside", "up0", 2001),
+        ("outside.up1", "up1", 2002),
+    ]
+
+
+def test_the_group_is_set_on_tunnels_alone() -> None:
+    assert recipe().desired.groups == (LinkGroup("vpn0", 151),)
+
+
+class TestUnbound:
+    def test_is_source_zero_and_nothing_else(self) -> None:
+        rules = texts(recipe(unbound="inside", unbound_local="main"), family=4)
+        assert [rule for rule in rules if rule.startswith("299")] == [
+            "2990: from all iif lo oif up0 goto 2999",
+            "2992: from 0.0.0.0 iif lo lookup 2000",
+            "2993: from 0.0.0.0 iif lo lookup 254 suppress_prefixlength 1",
+            "2994: from 0.0.0.0 iif lo lookup 2002",
+            "2999: from all nop",
+        ]
+
+    def test_is_behind_the_pair_of_halves_in_ipv6(self) -> None:
+        rules = texts(recipe(unbound="inside"), family=6)
+        assert [rule for rule in rules if rule.startswith("299")] == [
+            "2990: from all iif lo oif up0 goto 2999",
+            "2991: from ::/1 iif lo goto 2999",
+            "2991: from 8000::/1 iif lo goto 2999",
+            "2992: from all iif lo lookup 2000",
+            "2994: from all iif lo lookup 2002",
+            "2999: from all nop",
+        ]
+
+    def test_takes_forwarded_traffic_along_on_request(self) -> None:
+        rules = texts(recipe(unbound="inside", unbound_forwarded=["br*"]), family=4)
+        assert "2994: from all iif br0 lookup 2002" in rules
+
+    def test_names_an_identity_of_the_set(self) -> None:
+        with pytest.raises(InvalidInput, match="unbound: 'other' is no identity"):
+            recipe(unbound="other")
+
+
+class TestOuter:
+    def test_packets_leave_the_block_first(self) -> None:
+        inside = {**INSIDE, "outer": {"fwmark": "0xca6c", "uidrange": "100-200"}}
+        rules = texts(recipe(identities=[inside]), family=4)
+        assert rules[:2] == [
+            "2000: from all fwmark 0xca6c iif lo goto 2999",
+            "2000: from all iif lo uidrange 100-200 goto 2999",
+        ]
+
+
+class TestDestinations:
+    def test_are_routes_of_main_with_a_metric_of_our_own(self) -> None:
+        outcome = recipe(identities=[{**INSIDE, "destinations": ["10.0.0.0/8"], "destinations_backstop": True}])
+        main = [text for text in texts(outcome, "routes") if "table 254" in text]
+        assert main == [
+            "10.0.0.0/8 dev vpn0 table 254 scope 253 src 198.51.100.10 metric 151",
+            "unreachable 10.0.0.0/8 table 254 metric 4294967295",
+        ]
+
+    def test_wait_for_the_address(self) -> None:
+        facts = dataclasses.replace(H, addresses=H.addresses[:3])
+        outcome = recipe(facts, [{**INSIDE, "destinations": ["10.0.0.0/8"], "addresses": ["198.51.100.10"]}])
+        assert not [route for route in outcome.desired.routes if route.table == 254]
+
+
+def test_tables_keep_their_numbers_and_others_are_passed_over() -> None:
+    known = {"local": Remembered(2007), "inside": Remembered(2003)}
+    facts = dataclasses.replace(H, remembered=known, is_free=lambda number: number != 2000)
+    assert {way.key: way.table for way in recipe(facts).ways} == {"outside": 2001, "inside": 2003}
+
+
+def test_a_stated_priority_stays_in_the_part_of_its_kind() -> None:
+    assert "2351: from 198.51.100.10 iif lo lookup 2002" in texts(
+        recipe(identities=[OUTSIDE, {**INSIDE, "priority": 2350}])
+    )
+    with pytest.raises(InvalidInput, match="accepted: 2300 to 2597"):
+        recipe(identities=[OUTSIDE, {**INSIDE, "priority": 2200}])
+
+
+def test_one_address_on_two_tunnels_is_refused() -> None:
+    facts = host(
+        links=(*H.links, Link(9, "vpn1", "tun", 65534, up=True)), addresses=[Address(4, "198.51.100.10", 32, "vpn1")]
+    )
+    facts = dataclasses.replace(facts, tunnels={"inside": "vpn0", "second": "vpn1"})
+    second = {"name": "second", "tunnel": {"type": "openvpn", "connection": "vpn1"}}
+    with pytest.raises(Conflict, match=r"198\.51\.100\.10"):
+        recipe(facts, [INSIDE, second])
+
+
+def test_an_elastic_address_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"'203\.0\.113\.77' is not on this host"):
+        recipe(identities=[{**OUTSIDE, "addresses": ["203.0.113.77"]}])
+
+
+def test_ipv6_alone() -> None:
+    facts = dataclasses.replace(
+        H, addresses=tuple(a for a in H.addresses if a.family == 6), main=tuple(r for r in H.main if r.family == 6)
+    )
+    outcome = recipe(facts)
+    assert outcome.ready == {("inside", 6), ("outside", 6)}
+    assert not [r for r in outcome.desired.routes if r.family == 4]

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which VPN client is behind a tunnel, and whether it would jump ahead of our rules."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
+from ansible_collections.fleetvpn.routing.plugins.module_utils._leases import lease_gateways
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Declaration, Numbers
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
+from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
+from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import (
+    DROP_IN,
+    Client,
+    find_clients,
+    refuse_overtaking,
+)
+
+FULL = "[Interface]\nPrivateKey = hush\n{}\n[Peer]\nAllowedIPs = 10.0.0.0/8\n[Peer]\nAllowedIPs = 0.0.0.0/0, ::/0\n"
+
+
+def declare(**tunnel: t.Any) -> Declaration:
+    identity = {"name": "inside", "tunnel": tunnel}
+    return parse_declaration("main", {"identities": [identity]}, Numbers(), table_id)
+
+
+def write(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("config", "takes_over"),
+    [
+        (FULL.format(""), True),
+        (FULL.format("Table = auto"), True),
+        (FULL.format("# Table = off"), True),
+        (FULL.format("Table = off"), False),
+        (FULL.format("table=1234"), False),
+        (FULL.format("").replace("0.0.0.0/0, ::/0", "10.0.0.0/8"), False),
+    ],
+)
+def test_wg_quick_with_a_peer_for_everything(tmp_path: Path, config: str, takes_over: bool) -> None:
+    write(tmp_path, "etc/wireguard/wg0.conf", config)
+    (client,) = find_clients(declare(type="wireguard", connection="wg0"), tmp_path)
+    assert client == Client("inside", "wireguard", "wg-quick", "wg0", "wg0", takes_over)
+    if takes_over:
+        with pytest.raises(Conflict, match=r"role fleetvpn\.routing\.vpn_wireguard") as refused:
+            refuse_overtaking([client])
+        assert "hush" not in str(refused.value.as_result())
+
+
+def test_a_unit_that_starts_from_a_derived_file_is_no_danger(tmp_path: Path) -> None:
+    write(tmp_path, "etc/wireguard/wg0.conf", FULL.format(""))
+    write(tmp_path, DROP_IN.format("wg0"), "[Service]\n")
+    assert not find_clients(declare(type="wireguard", connection="wg0"), tmp_path)[0].takes_over
+
+
+def test_openvpn_with_a_stated_device(tmp_path: Path) -> None:
+    write(tmp_path, "etc/openvpn/client/corp.conf", "client\ndev tun3\n<key>\nhush\n</key>\n")
+    (client,) = find_clients(declare(type="openvpn", connection="corp"), tmp_path)
+    assert (client.manager, client.interface) == ("openvpn", "tun3")
+
+
+def test_openvpn_with_a_device_of_the_kernels_choice(tmp_path: Path) -> None:
+    write(tmp_path, "etc/openvpn/client/corp.conf", "client\ndev tun\n")
+    (waiting,) = find_clients(declare(type="openvpn", connection="corp"), tmp_path)
+    write(tmp_path, "proc/77/cmdline", "/usr/sbin/openvpn\0--config\0corp.conf\0")
+    write(tmp_path, "proc/77/fdinfo/5", "pos:\t0\nflags:\t02\niff:\ttun7\n")
+    write(tmp_path, "proc/78/cmdline", "/usr/sbin/openvpn\0--config\0other.conf\0")
+    write(tmp_path, "proc/78/fdinfo/5", "iff:\ttun8\n")
+    (running,) = find_clients(declare(type="openvpn", connection="corp"), tmp_path)
+    assert (waiting.interface, running.interface) == (None, "tun7")
+
+
+def test_something_must_say_which_device_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="names neither connection nor interface"):
+        find_clients(declare(type="wireguard"), tmp_path)
+
+
+def test_gateways_of_leases(tmp_path: Path) -> None:
+    write(tmp_path, "run/systemd/netif/leases/2", "# This is private data.\nADDRESS=192.0.2.10\nROUTER=192.0.2.1\n")
+    write(tmp_path, "run/NetworkManager/devices/3", "[device]\nmanaged=true\n[dhcp4]\nrouters=10.9.0.1 10.9.0.2\n")
+    write(tmp_path, "run/NetworkManager/devices/4", "\0damaged")
+    names = {2: "up0", 3: "up1", 4: "up2", 5: "up3"}
+    assert lease_gateways(names, tmp_path) == {"up0": ("192.0.2.1",), "up1": ("10.9.0.1", "10.9.0.2")}
