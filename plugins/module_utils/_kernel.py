@@ -48,6 +48,7 @@ from ._netns import inside
 MINIMUM_PYROUTE2 = "0.7.2"
 PRIVATE_SITE_PACKAGES = "/usr/local/lib/fleetvpn/site-packages"
 SYSCTL_DIRECTORY = "/proc/sys/net"
+IPV6_ADDRESSES = "/proc/net/if_inet6"
 
 
 class EventsLost(Exception):
@@ -158,7 +159,10 @@ class Netlink:
         return [address for address in addresses if address is not None]
 
     def rules(self, family: int) -> list[Rule]:
-        found = self._dump(rule_messages.LAYOUT, GETRULE, Content({"family": AF[family]}, []))
+        # A host that was booted without IPv6 answers for its rules as a kernel without policy routing would.
+        missing = (errno.EAFNOSUPPORT,) if family == 6 and not os.path.exists(IPV6_ADDRESSES) else ()
+        asked = Content({"family": AF[family]}, [])
+        found = self._dump(rule_messages.LAYOUT, GETRULE, asked, missing=missing)
         return [rule_messages.decode(fields) for fields in found if fields["family"] == AF[family]]
 
     def routes(
@@ -223,7 +227,8 @@ class Netlink:
             content = host_messages.encode_links() if kind == GETLINK else Content({}, [])
         request = self._encode(layout, kind, NLM_F_REQUEST | NLM_F_DUMP, content)
         try:
-            return [self._codec.decode(layout, data) for data in self._socket.dump(request)]
+            found = self._socket.dump(request, marks_changes=kind != GETRULE)
+            return [self._codec.decode(layout, data) for data in found]
         except Refused as refused:
             if refused.errno in missing:
                 return []

@@ -77,18 +77,28 @@ class NetlinkSocket:
     def __init__(self, sock: socket.socket | None = None) -> None:
         self._sock = _open() if sock is None else sock
         self._seq = 0
+        self._first = 0
+        self._reads = 0
+        self._pending: t.Iterator[Message] = iter(())
         self.received = 0
 
     def close(self) -> None:
         """Close it; closing twice is no error."""
         self._sock.close()
 
-    def dump(self, request: bytearray) -> list[bytes]:
-        """All messages of a dump. A dump during which something changed may miss objects, so it is done again."""
+    def dump(self, request: bytearray, *, marks_changes: bool = True) -> list[bytes]:
+        """All messages of a dump. A dump during which something changed may miss objects, so it is done again.
+
+        Of some objects the kernel does not say that they changed (C(marks_changes) false): then a dump that took
+        several reads counts when a second one is the same.
+        """
+        before: list[bytes] = []
         for _attempt in range(_DUMP_TRIES):
-            messages, interrupted = self._dump_once(request)
-            if not interrupted:
+            messages, reads, interrupted = self._dump_once(request)
+            bodies = [message[_HEADER.size :] for message in messages]
+            if not interrupted and (marks_changes or reads <= 1 or bodies == before):
                 return messages
+            before = bodies
         raise Refused(errno.EINTR, f"the dump was interrupted by changes {_DUMP_TRIES} times in a row")
 
     def ask(self, request: bytearray) -> bytes:
@@ -106,17 +116,20 @@ class NetlinkSocket:
             results.extend(_refusal(self._next()) for _request in chunk)
         return results
 
-    def _dump_once(self, request: bytearray) -> tuple[list[bytes], bool]:
+    def _dump_once(self, request: bytearray) -> tuple[list[bytes], int, bool]:
+        """Messages, in how many reads they came, and whether the kernel said that something changed meanwhile."""
         self._send([request])
         messages: list[bytes] = []
+        reads: set[int] = set()
         interrupted = False
         while True:
             message = self._next()
             interrupted = interrupted or bool(message.flags & NLM_F_DUMP_INTR)
             if message.type in (_NLMSG_DONE, _NLMSG_ERROR):
                 _raise_error(message)
-                return messages, interrupted
+                return messages, len(reads), interrupted
             messages.append(message.data)
+            reads.add(self._reads)
 
     def _send(self, requests: t.Sequence[bytearray]) -> None:
         self._first = self._seq + 1
@@ -136,15 +149,13 @@ class NetlinkSocket:
             self._pending = split(self._read())
 
     def _read(self) -> bytes:
+        self._reads += 1
         try:
             return self._sock.recv(_READ_SIZE)
         except OSError as exc:
             if exc.errno == errno.ENOBUFS:
                 raise Refused(errno.ENOBUFS, "answers were lost, the receive buffer is too small") from exc
             raise
-
-    _first = 0
-    _pending: t.Iterator[Message] = iter(())
 
 
 class EventSocket:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import pathlib
 import select
+import time
 import typing as t
 
 import pytest
@@ -50,6 +52,8 @@ class Host(t.Protocol):
 
     def router(self, dev: str, address: str) -> None: ...
 
+    def forward(self) -> None: ...
+
 
 class RealHost:
     def __init__(self, netns: str, kernel: Kernel) -> None:
@@ -66,6 +70,10 @@ class RealHost:
         ip("-n", self._netns, "neigh", "add", address, "lladdr", "02:00:00:00:00:01", "router", "dev", dev)
         ip("-n", self._netns, "neigh", "add", f"{address}1", "lladdr", "02:00:00:00:00:02", "dev", dev)
 
+    def forward(self) -> None:
+        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            pathlib.Path("/proc/sys/net", path).write_text("1", encoding="ascii")
+
 
 class MemoryHost:
     def __init__(self, kernel: MemoryKernel) -> None:
@@ -80,6 +88,9 @@ class MemoryHost:
 
     def router(self, dev: str, address: str) -> None:
         self._memory.routers.append((dev, address))
+
+    def forward(self) -> None:
+        pass  # it always does
 
 
 ADDRESSES = [
@@ -98,7 +109,16 @@ def real_host(netns: str) -> t.Iterator[RealHost]:
     addresses = [f"addr add {address} dev {dev} {'nodad' if ':' in address else ''}" for dev, address in ADDRESSES]
     ip("-n", netns, lines=links + addresses)
     with open_kernel(netns) as kernel:
+        wait_until(lambda: {one.dev for one in kernel.routes(6, table=255) if one.type == "multicast"} == set(names))
         yield RealHost(netns, kernel)
+
+
+def wait_until(settled: t.Callable[[], bool]) -> None:
+    """A device that comes up has its last route some time later."""
+    until = time.monotonic() + 10
+    while not settled():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -655,6 +675,16 @@ class TestLookups:
         )
         assert host.kernel.lookup(Flow(family, FAR[family], source=OTHER_OWN[family])).dev == "fvt1"
         assert host.kernel.lookup(Flow(family, FAR[family], source=OWN[family])).dev == "fvt0"
+        assert host.kernel.lookup(Flow(family, FAR[family])).dev == "fvt0"
+
+    @BOTH
+    def test_forwarded(self, host: Host, family: int) -> None:
+        host.forward()
+        add(host.kernel, route(family, dev="fvt1", gateway={4: "198.51.100.1", 6: "2001:db8:51::1"}[family]))
+        add(host.kernel, route(family, dev="fvt0", table=254), rule(family, iif="fvt0"))
+        flow = Flow(family, FAR[family], source=GATEWAY[family], iif="fvt0")
+        path = host.kernel.lookup(flow)
+        assert (path.type, path.dev, path.table, path.src) == ("unicast", "fvt1", 2000, None)
         assert host.kernel.lookup(Flow(family, FAR[family])).dev == "fvt0"
 
     def test_source_zero_is_matched_in_ipv4(self, host: Host) -> None:
