@@ -140,7 +140,7 @@ def pod(wires: Wires, host: Host) -> Host:
     host.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1)
     quiet(inner)
     wires.link(host, "cali0", inner, "eth0")
-    host.sysctl(ipv4__conf__cali0__proxy_arp=1)
+    host.sysctl(ipv4__conf__cali0__proxy_arp=1, ipv4__neigh__cali0__proxy_delay=0)
     host.address("cali0", "fe80::ee/64")
     settle(inner, "eth0", single(plan.POD))
     inner.route("169.254.1.1/32", dev="eth0", scope=253)

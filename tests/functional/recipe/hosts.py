@@ -34,6 +34,16 @@ EXEMPT, LEAVE, PAIR, NEAR, MIDDLE, FAR = 2299, 2990, 2991, 2992, 2993, 2994
 T_LOC, T_CORP, T_INET = 2000, 2001, 2002
 
 
+MASQUERADE = """
+table inet fvt {
+    chain out {
+        type nat hook postrouting priority srcnat;
+        iifname br0 oifname != br0 masquerade
+    }
+}
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """A probe, who must answer it, and the source that must be seen there."""
@@ -163,6 +173,15 @@ class Endpoint:
     def strict(self, value: int) -> None:
         """rp_filter of all devices."""
         self.host.sysctl(ipv4__conf__all__rp_filter=value)
+
+    def masquerade(self) -> None:
+        """What containers send out takes the address of the device that it leaves by."""
+        self.host.run(["nft", "-f", "-"], stdin=MASQUERADE)
+
+    def link_local(self, host: Host, device: str) -> str:
+        """The link-local IPv6 address of a device."""
+        shown = host.ip_json("-6", "addr", "show", "dev", device, "scope", "link")
+        return str(next(info["local"] for entry in shown for info in entry.get("addr_info", ())))
 
     def capture(self) -> Capture:
         """Everything that passes its devices."""
