@@ -153,13 +153,13 @@ def test_modes(store: Store) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 1}'])
 def test_unreadable_current_file_falls_back_and_says_so(store: Store, content: str) -> None:
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         save(store, number)
     (store.root / "main.json").write_text(content)
     store.generations("main")[-1].write_text("damaged too")
     found = store.read("main")
     assert found is not None
-    assert (number_of(found), found.fallback) == (1, True)
+    assert (number_of(found), found.fallback) == (2, True)
 
 
 def test_an_object_that_this_version_does_not_know_is_unreadable(store: Store) -> None:
@@ -266,6 +266,51 @@ def test_links_are_not_followed(store: Store, tmp_path: Path) -> None:
         store.read("main")
 
 
+def test_what_is_no_file_is_not_believed(store: Store) -> None:
+    save(store, 1)
+    (store.root / "main.json").unlink()
+    (store.root / "main.json").mkdir()
+    (store.root / "main.json").chmod(0o600)
+    with refused(Conflict, "no file"):
+        store.read("main")
+
+
+def test_a_group_that_the_parent_hands_down_does_not_matter(store: Store) -> None:
+    store.root.parent.chmod(0o2755)
+    save(store, 1)
+    assert mode(store.root) == 0o700
+
+
+def test_content_reaches_the_disk_before_its_name_and_the_name_before_the_return(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test can cut the power; so the order of the real calls is watched."""
+    save(store, 1)
+    save(store, 1)
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def watched_fsync(handle: int) -> None:
+        calls.append(f"sync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        fsync(handle)
+
+    def watched_replace(path: Path, target: Path) -> Path:
+        calls.append(f"{path.name} becomes {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "replace", watched_replace)
+    save(store, 2)
+    assert calls == [
+        "sync .main.pending.new",
+        ".main.pending.new becomes main.pending",
+        "sync sets.d",
+        "sync generations",
+        "main.pending becomes main.json",
+        "sync sets.d",
+    ]
+
+
 def test_without_privilege(tmp_path: Path) -> None:
     """As another user: not an empty store, but an error of one line."""
     if os.getuid() != 0:
@@ -297,34 +342,42 @@ from pathlib import Path
 from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, Store
 store = Store(Path(sys.argv[1]), owner=os.getuid())
 for number in itertools.count(1):
-    store.begin("main", Record(meta={"number": number, "padding": "x" * 5000}))
-    store.commit("main")
+    store.begin("main", Record(meta={"number": number, "padding": "x" * 1000000}))
+    if sys.argv[2] == "commit":
+        store.commit("main")
     if number == 1:
         print(flush=True)
 """
 
 
-def test_killed_at_any_moment_leaves_a_complete_record(store: Store, tmp_path: Path) -> None:
-    for delay in (0.0, 0.003, 0.011, 0.023, 0.031):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(store.root)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):
-            writer.wait(delay)
-        writer.kill()
-        writer.wait()
-        writer.stdout.close()
-        found = store.read("main")
+def kill_a_writer(store: Store, what: str, delay: float) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(store.root), what],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    with pytest.raises(subprocess.TimeoutExpired):
+        writer.wait(delay)
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+
+
+@pytest.mark.parametrize("what", ["begin", "commit"])
+def test_killed_at_any_moment_leaves_a_complete_record(store: Store, what: str) -> None:
+    for step in range(6):
+        kill_a_writer(store, what, 0.007 * step)
+        found = store.pending("main") if what == "begin" else store.read("main")
         assert found is not None
         assert not found.fallback
-        assert len(found.meta["padding"]) == 5000
-        assert len(store.generations("main")) <= 11
-        save(store, 1)
-    assert len(store.generations("main")) == 10
+        assert len(found.meta["padding"]) == 1000000
+        assert len(store.generations("main")) <= 11, "one too many, between adding one and dropping one"
+    save(store, 1)
+    save(store, 2)
+    assert len(store.generations("main")) <= 10
+    assert {entry.suffix for entry in store.root.iterdir()} == {".json", ""}
 
 
 def test_places(tmp_path: Path) -> None:
