@@ -119,18 +119,24 @@ def _group_changes(desired: t.Sequence[LinkGroup], current: t.Sequence[LinkGroup
 
 
 def _route_changes(desired: t.Sequence[Route], current: t.Sequence[Route]) -> tuple[list[Operation], list[Operation]]:
-    """Additions and replacements in one list, removals in the other."""
-    present = {route.key: route for route in current}
-    wanted = {route.key for route in desired}
+    """Additions and replacements in one list, removals in the other.
+
+    IPv6 may hold several routes of one key, by several devices; then one of them is kept or replaced.
+    """
+    present: dict[object, list[Route]] = collections.defaultdict(list)
+    for route in current:
+        present[route.key].append(route)
     incoming = []
     for route in sorted(desired, key=_reachability):
-        before = present.get(route.key)
-        if before is None:
+        held = present[route.key]
+        kept = next((other for other in held if route.satisfied_by(other)), held[0] if held else None)
+        if kept is None:
             incoming.append(Operation("add", route))
-        elif before != route:
-            incoming.append(Operation("replace", route, before))
-    outgoing = [Operation("remove", route) for route in current if route.key not in wanted]
-    return incoming, outgoing
+            continue
+        if not route.satisfied_by(kept):
+            incoming.append(Operation("replace", route, kept))
+        held.remove(kept)
+    return incoming, [Operation("remove", route) for held in present.values() for route in held]
 
 
 def _reachability(route: Route) -> bool:

@@ -54,6 +54,20 @@ def test_a_route_is_replaced_within_its_key() -> None:
     assert (operation.op, operation.before, operation.inverse().target) == ("replace", other, other)
 
 
+def test_of_several_ipv6_routes_of_one_key_one_is_kept() -> None:
+    wanted = Route(6, "::/0", 2002, dev="vpn1", protocol=151)
+    stale = Route(6, "::/0", 2002, dev="vpn0", protocol=151)
+    assert make_plan(Desired(routes=(wanted,)), Current(routes=(stale, wanted))).as_result() == [
+        {"op": "remove", "kind": "route", "family": "ipv6", "text": stale.text()}
+    ]
+
+
+def test_a_device_that_is_left_to_the_kernel_is_no_difference() -> None:
+    wanted = Route(4, "10.0.0.0/8", 3000, gateway="192.0.2.1", protocol=151)
+    held = Route(4, "10.0.0.0/8", 3000, gateway="192.0.2.1", dev="up0", protocol=151)
+    assert make_plan(Desired(routes=(wanted,)), Current(routes=(held,))).empty
+
+
 def test_a_metric_is_part_of_the_key() -> None:
     other = Route(4, "0.0.0.0/0", 2002, dev="vpn0", src="198.51.100.10", metric=7, protocol=151)
     assert steps(make_plan(Desired(routes=(T_I,)), Current(routes=(other,)))) == [("add", "route"), ("remove", "route")]
