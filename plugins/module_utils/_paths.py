@@ -44,9 +44,11 @@ __all__ = [
     "result",
     "text",
     "walk",
+    "without_neighbours",
 ]
 
 PROVEN, PENDING, WRONG = "proven", "pending", "wrong"
+_ETHERNET, _INFINIBAND = 1, 32  # ARPHRD_*
 # What must be as before for a flow to be unchanged. Tables may differ: ours take over what main did.
 UNCHANGED_FIELDS = ("type", "dev", "src", "gateway")
 
@@ -180,10 +182,16 @@ def _without_egress(spec: PathSpec, flow: Flow, identities: t.Sequence[IdentityP
     return any(each.name == name and not each.devices for each in identities)
 
 
+def without_neighbours(links: t.Iterable[Link]) -> frozenset[str]:
+    """The names of devices on which a gateway means nothing: all but Ethernet and Infiniband."""
+    return frozenset(link.name for link in links if link.arptype not in (_ETHERNET, _INFINIBAND))
+
+
 def compare(before: Answer, after: Answer, *, without_neighbours: t.Collection[str] = ()) -> tuple[str, ...]:
     """In what two answers differ, both lookups: "dev: up0 before, wg0 now". For C(expect: unchanged).
 
-    C(without_neighbours) are devices on which a gateway means nothing (tunnels).
+    On the devices C(without_neighbours) the gateway is not compared. Unbound traffic in an OpenVPN full tunnel, for
+    example, has a gateway in main and may have none in the tunnel's own table.
     """
     labels = dict(before.counting())
     differs: list[str] = []

@@ -11,7 +11,7 @@ import typing as t
 
 from ._model.path import Answer, IdentityPaths, PathSpec, Verdict
 from ._model.state import Flow
-from ._paths import PROVEN, WRONG, answer_all, compare, obstacle, parse_flow, result, walk
+from ._paths import PENDING, PROVEN, WRONG, answer_all, compare, obstacle, parse_flow, result, walk, without_neighbours
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -31,6 +31,7 @@ class Questions:
     ) -> None:
         self._kernel = kernel
         self._identities = identities
+        self._tunnels = without_neighbours(kernel.links()) if params else frozenset()
         self._specs = [
             parse_flow(entry, f"paths[{index}]", identities, tables, unchanged_allowed=True)
             for index, entry in enumerate(params)
@@ -58,9 +59,15 @@ class Questions:
 
     def _compared(self, spec: PathSpec, flow: Flow) -> Entry:
         before, after = self._before[flow], self._ask(flow)
-        differs = compare(before, after) if before and after else ()
-        verdict = Verdict(WRONG if differs else PROVEN, differs)
-        return result(spec, flow, after, verdict, self._identities, before)
+        return result(spec, flow, after, self._unchanged(before, after), self._identities, before)
+
+    def _unchanged(self, before: Answer | None, after: Answer | None) -> Verdict:
+        """A flow that could not be asked both times, as its source or device came or went, is not known to be the same."""
+        if before is None or after is None:
+            lacking = " and ".join(word for word, answer in (("before", before), ("now", after)) if answer is None)
+            return Verdict(PENDING, (f"has no answer {lacking}: its source or device is not there",))
+        differs = compare(before, after, without_neighbours=self._tunnels)
+        return Verdict(WRONG if differs else PROVEN, differs)
 
     def _ask(self, flow: Flow) -> Answer | None:
         devices = {link.name for link in self._kernel.links()}

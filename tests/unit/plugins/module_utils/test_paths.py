@@ -20,6 +20,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._paths import (
     PathSpec,
     parse_flow,
 )
+from ansible_collections.fleetvpn.routing.plugins.module_utils._questions import Questions
 
 INSIDE = IdentityPaths("inside", ("198.51.100.10", "2001:db8:51::10", "198.51.100.11"), ("wg0",), (2000,))
 OUTSIDE = IdentityPaths("outside", ("192.0.2.10",), ("up0",), (2001,), ("192.0.2.1",))
@@ -28,6 +29,7 @@ FAR4 = "203.0.113.5"
 FAR6 = "2001:db8:ffff::5"
 UP = Path("unicast", "up0", "192.0.2.1", "192.0.2.10", 254)
 TUNNEL = Path("unicast", "wg0", None, "198.51.100.10", 2000)
+LOCAL = Path("local", "lo", table=255)
 NOWHERE = Path("unreachable", errno=101)
 
 
@@ -309,9 +311,42 @@ def test_unchanged() -> None:
     assert "type: unicast before, unreachable now" in _paths.compare(before, Answer(before.flow, NOWHERE))
 
 
-# --- results ---------------------------------------------------------------------------------------------------------
+def test_a_gateway_on_a_tunnel_means_nothing() -> None:
+    links = [Link(1, "lo", arptype=772), Link(2, "up0"), Link(3, "tun0", arptype=65534), Link(4, "ppp0", arptype=512)]
+    assert _paths.without_neighbours(links) == {"lo", "tun0", "ppp0"}
 
-LOCAL = Path("local", "lo", table=255)
+
+@pytest.mark.parametrize(
+    ("now", "verdict", "differs"),
+    [
+        (UP, "proven", []),
+        (dataclasses.replace(UP, gateway="192.0.2.254"), "wrong", ["gateway: 192.0.2.1 before, 192.0.2.254 now"]),
+        (None, "pending", ["has no answer now: its source or device is not there"]),
+    ],
+)
+def test_the_same_flow_is_asked_before_and_after(now: Path | None, verdict: str, differs: list[str]) -> None:
+    kernel = Answers({"192.0.2.10": UP})
+    local = {"192.0.2.10"}
+    ask = kernel.lookup
+    kernel.lookup = lambda flow: LOCAL if flow.to in local else ask(flow)  # type: ignore[method-assign]
+    entry = {"from": "192.0.2.10", "to": FAR4, "expect": "unchanged"}
+    questions = Questions(t.cast("t.Any", kernel), [entry], IDENTITIES, table)
+    if now is None:
+        local.clear()
+    else:
+        kernel.answers["192.0.2.10"] = now
+    (found,) = questions.after()
+    assert (found["verdict"], found["differs"]) == (verdict, differs)
+    assert found["before"] == {
+        "dev": "up0",
+        "gateway": "192.0.2.1",
+        "src": "192.0.2.10",
+        "table": 254,
+        "type": "unicast",
+    }
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 def entries(
