@@ -11,19 +11,18 @@ Each is first worked out as a Change, a value with what would be done; check mod
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import platform
 import typing as t
 
 from ._errors import Conflict, InvalidInput, VerificationError
 from ._model.fields import FAMILY_NAMES, RESERVED_TABLES
 from ._model.operation import Operation
-from ._model.route import Nexthop, Route
+from ._model.route import Route
 from ._model.rule import Rule, refuse_unsupported
-from ._model.state import Flow
 from ._model.table import Table, table_name
 from ._names import Names, edit, edited
 from ._plan import Plan
+from ._reach import completed
 from ._worker import Result
 
 if t.TYPE_CHECKING:
@@ -75,7 +74,7 @@ def ensure_route(context: Context) -> Result:
     present = _wanted(context)
     with context.open_kernel() as kernel:
         if present:
-            _refuse_impossible(route, kernel)
+            route = completed(route, kernel)
         change = _kernel_change(
             kernel,
             read=lambda: [found for found in kernel.routes(route.family, table=route.table) if found.key == route.key],
@@ -197,7 +196,7 @@ def route_steps(route: Route, found: t.Sequence[Route], *, present: bool) -> Ste
     ours = [other for other in found if other.protocol == route.protocol]
     if not present:
         return [Operation("remove", other) for other in ours]
-    keep = next((other for other in ours if route.satisfied_by(other)), None)
+    keep = next((other for other in ours if other == route), None)
     if keep is None:
         _refuse_foreign(route, found)
     surplus = list(ours)
@@ -220,52 +219,6 @@ def _refuse_foreign(route: Route, found: t.Sequence[Route]) -> None:
             value=route.dst,
             accepted="another metric or table, or that route removed by its owner",
         )
-
-
-def _refuse_impossible(route: Route, kernel: Kernel) -> None:
-    """What the kernel would refuse, or worse, take: asked beforehand, so that the message names the option."""
-    names = sorted(link.name for link in kernel.links())
-    for option, way in _options(route):
-        if way.dev is not None and way.dev not in names:
-            accepted = f"a device of this host: {', '.join(names)}"
-            raise InvalidInput("is no device", field=f"{option}dev", value=way.dev, accepted=accepted)
-        if way.gateway is not None and not way.onlink and not _reachable(way.gateway, way.dev, route.table, kernel):
-            where = "any device" if way.dev is None else way.dev
-            accepted = f"an address in a connected network of {where}, or onlink with dev"
-            raise InvalidInput("is not reachable", field=f"{option}gateway", value=way.gateway, accepted=accepted)
-    if route.src is not None and not _local(route.family, route.src, kernel):
-        raise InvalidInput("is not local", field="src", value=route.src, accepted="an address of this host")
-
-
-def _options(route: Route) -> list[tuple[str, Nexthop]]:
-    """Each way with what stands before its options."""
-    if route.nexthops:
-        return [(f"nexthops[{at}].", way) for at, way in enumerate(route.nexthops)]
-    return [("", way) for way in route.ways]
-
-
-def _reachable(gateway: str, dev: str | None, table: int, kernel: Kernel) -> bool:
-    """Whether the kernel finds the gateway on a link: by its table, by main, or by whatever its rules say."""
-    address = ipaddress.ip_address(gateway)
-    if address.is_link_local and address.version == 6:
-        return dev is not None
-    if _local(address.version, gateway, kernel):
-        return False
-    for number in sorted({table, RESERVED_TABLES["main"]}):
-        for found in kernel.routes(address.version, table=number):
-            if _on_link(found, dev) and address in ipaddress.ip_network(found.dst):
-                return True
-    answer = kernel.lookup(Flow(address.version, gateway))
-    return answer.type == "unicast" and answer.gateway is None and dev in (None, answer.dev)
-
-
-def _on_link(found: Route, dev: str | None) -> bool:
-    return found.type == "unicast" and any(way.gateway is None and dev in (None, way.dev) for way in found.ways)
-
-
-def _local(family: int, address: str, kernel: Kernel) -> bool:
-    known = any(found.address == address for found in kernel.addresses())
-    return known or kernel.lookup(Flow(family, address)).type == "local"
 
 
 def _naming(names: Names, params: t.Mapping[str, t.Any]) -> Change:

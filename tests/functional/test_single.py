@@ -227,22 +227,16 @@ def test_route_is_kept_and_written_as_by_ip(name: str) -> None:
         if "proto 152" in line
     ]
     expected = text.replace(" table 254", "")
-    assert [without_what_the_kernel_found(line, expected) for line in lines] == [shown(in_numbers(expected))]
+    assert [without_nexthop_object(line, expected) for line in lines] == [shown(in_numbers(expected))]
     assert not ensure(_single.ensure_route, params).changed
     assert ensure(_single.ensure_route, {**params, "state": "absent"}).changed
     assert not ensure(_single.ensure_route, {**params, "state": "absent"}).changed
     assert "proto 152" not in ip(f"-{family}", "-N", "route", "show", "table", "all")
 
 
-def without_what_the_kernel_found(line: str, expected: str) -> str:
-    """The kernel fills in a device that was left to it, and shows what a nexthop object holds."""
-    line = shown(line)
-    if "nhid" in expected:
-        return re.sub(r" via \S+ dev \S+", "", line)
-    for gateway in re.findall(r"via (?:inet6 )?(\S+)(?! dev)(?= )", expected):
-        if f"{gateway} dev" not in expected:
-            line = re.sub(rf"{re.escape(gateway)} dev \S+", gateway, line)
-    return line
+def without_nexthop_object(line: str, expected: str) -> str:
+    """ip shows what a nexthop object holds beside its number."""
+    return re.sub(r"(nhid \d+) via \S+ dev \S+", r"\1", shown(line)) if "nhid" in expected else shown(line)
 
 
 def test_dscp_where_the_kernel_has_it() -> None:
@@ -311,6 +305,16 @@ def test_own_route_is_changed_in_place(dst: str, gateway: str) -> None:
         made = ensure(_single.ensure_route, {**params, **change})
         assert [step["op"] for step in made.plan] == ["replace"]
         assert not ensure(_single.ensure_route, {**params, **change}).changed
+    assert ensure(_single.ensure_route, {**params, "state": "absent"}).changed
+
+
+@pytest.mark.parametrize(("dst", "gateway"), [("0.0.0.0/0", "192.0.2.2"), ("::/0", "2001:db8::2")])
+def test_a_gateway_is_not_looked_for_behind_the_default_that_it_replaces(dst: str, gateway: str) -> None:
+    params = {"dst": dst, "table": 3000}
+    ensure(_single.ensure_route, {**params, "dev": "fvtd1"})
+    made = ensure(_single.ensure_route, {**params, "gateway": gateway})
+    assert f"via {gateway} dev fvtd0" in made.plan[0]["text"]
+    assert not ensure(_single.ensure_route, {**params, "gateway": gateway}).changed
     assert ensure(_single.ensure_route, {**params, "state": "absent"}).changed
 
 

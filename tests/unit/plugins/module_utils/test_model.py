@@ -221,12 +221,17 @@ def test_metric_is_part_of_the_key_and_the_way_is_not() -> None:
     assert Route.from_params({"dst": "10.0.0.0/8", "gateway": "192.0.2.2", "mtu": 1400}).key == route.key
 
 
-def test_device_that_was_left_to_the_kernel() -> None:
+def test_devices_are_filled_in_in_order() -> None:
     wanted = Route.from_params({"dst": "10.0.0.0/8", "nexthops": [{"gateway": "192.0.2.2"}, {"dev": "wg0"}]})
     hops = (Nexthop("192.0.2.2", "eth0"), Nexthop(None, "wg0"))
+    assert wanted.by(["eth0", "wg0"]) == Route(4, "10.0.0.0/8", nexthops=hops)
     assert wanted.satisfied_by(Route(4, "10.0.0.0/8", nexthops=hops))
     assert not wanted.satisfied_by(Route(4, "10.0.0.0/8", nexthops=(hops[0], Nexthop(None, "wg1"))))
     assert not wanted.satisfied_by(Route(4, "10.0.0.0/8", gateway="192.0.2.2", dev="eth0"))
+    assert Route(4, "10.0.0.0/8", gateway="192.0.2.2").by(["eth0"]) == Route(
+        4, "10.0.0.0/8", gateway="192.0.2.2", dev="eth0"
+    )
+    assert Route(4, "10.0.0.0/8", type="throw").by([]) == Route(4, "10.0.0.0/8", type="throw")
 
 
 BAD_ROUTES: dict[str, tuple[Params, str, str]] = {

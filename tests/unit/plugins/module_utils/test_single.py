@@ -19,7 +19,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import (
     VerificationError,
 )
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._worker import Context, Result
 
@@ -189,11 +189,6 @@ def test_a_key_that_is_taken_is_a_conflict(found: list[Route]) -> None:
     assert caught.value.field == "dst"
 
 
-def test_device_that_the_kernel_found_is_no_difference() -> None:
-    wanted = Route(4, "10.0.0.0/8", nexthops=(Nexthop("192.0.2.1"), Nexthop("192.0.2.2")), protocol=OURS)
-    assert _single.route_steps(wanted, [wanted.by(["eth0", "eth0"])], present=True) == []
-
-
 IMPOSSIBLE: dict[str, tuple[dict[str, t.Any], str]] = {
     "device": ({"dev": "eth9"}, "dev"),
     "device of a next hop": ({"nexthops": [{"dev": "eth0"}, {"dev": "eth9"}]}, "nexthops[1].dev"),
@@ -235,6 +230,12 @@ def test_gateway_may_be_reached_by_the_table_itself(route: Work) -> None:
     assert route(check=True, dst="10.0.0.0/8", gateway="203.0.113.1", table=1500).changed
     with pytest.raises(InvalidInput):
         route(check=True, dst="10.0.0.0/8", gateway="203.0.113.1", table=1501)
+
+
+def test_a_gateway_is_not_looked_for_behind_the_default_that_it_replaces(route: Work) -> None:
+    route(dst="0.0.0.0/0", dev="wg0", table=1500)
+    text = route(dst="0.0.0.0/0", gateway="192.0.2.1", table=1500).plan[0]["text"]
+    assert text == "default via 192.0.2.1 dev eth0 table 1500"
 
 
 def test_name_comes_moves_and_goes(table: Work, tmp_path: pathlib.Path) -> None:
