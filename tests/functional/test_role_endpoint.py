@@ -1,0 +1,260 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Role endpoint on hosts with real VPNs, from a bare host to a removed set, with the play that users write.
+
+The tests of a class are the steps of one story and run in their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import typing as t
+import venv
+import zipfile
+
+import pytest
+
+from tests.lab import Client, Lab
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+SITE = """
+- name: Correct routing on every VPN endpoint
+  hosts: vpn_endpoints
+  gather_facts: false
+  roles:
+    - fleetvpn.routing.endpoint
+"""
+GROUP_VARS = {
+    "all": {"endpoint_identities": [{"name": "outside", "interface": "auto"}], "endpoint_pyroute2_source": "wheel"},
+    "wireguard": {
+        "endpoint_group_identities": [
+            {"name": "inside", "tunnel": {"type": "wireguard", "manager": "wg-quick", "connection": "wg0"}}
+        ]
+    },
+    "openvpn": {
+        "endpoint_group_identities": [
+            {
+                "name": "inside",
+                "tunnel": {"type": "openvpn", "connection": "{{ lab_connection }}"},
+                "interface": "{{ lab_device }}",
+            }
+        ]
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What a playbook run said."""
+
+    status: int
+    text: str
+
+    def recap(self, host: str) -> dict[str, int]:
+        """The host's line of the recap."""
+        line = re.search(rf"^{host} +:(.*)$", self.text, re.MULTILINE)
+        assert line is not None, self.text
+        return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line.group(1))}
+
+    def failure(self, host: str) -> dict[str, t.Any]:
+        """The result of the task that failed."""
+        found = re.search(
+            rf"^fatal: \[{host}\]: FAILED! => (\{{.*?^\}}|\{{.*?\}}$)", self.text, re.MULTILINE | re.DOTALL
+        )
+        assert found is not None, self.text
+        return t.cast("dict[str, t.Any]", json.loads(found.group(1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Controller:
+    """A directory with site.yml, an inventory and group_vars, from which ansible-playbook is run."""
+
+    directory: pathlib.Path
+    everything: list[str] = dataclasses.field(default_factory=list)
+
+    def play(self, *arguments: str, **variables: object) -> Ran:
+        """Run site.yml as loudly as can be; what it says is kept for the search for keys."""
+        done = subprocess.run(
+            [
+                str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
+                *("-i", "inventory.yml", "site.yml", "--diff", "-vvv", *arguments),
+                *("--extra-vars", json.dumps(variables)),
+            ],
+            cwd=self.directory,
+            env={
+                **os.environ,
+                "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build" / "collections"),
+                "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
+                "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_PIPELINING": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.everything.append(done.stdout + done.stderr)
+        return Ran(done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def lab() -> t.Iterator[Lab]:
+    """A split WireGuard, a full OpenVPN and a full WireGuard client; what lies below /usr/local is each one's own."""
+    if os.geteuid() != 0:
+        pytest.fail("functional tests need root: they make network namespaces")
+    with Lab() as lab:
+        for name, kind, mode in (
+            ("split", "wireguard", "split"),
+            ("ovpn", "openvpn", "full"),
+            ("full", "wireguard", "full"),
+        ):
+            client = lab.client(name, kind, mode=mode)
+            client.host.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/local"])
+        lab.start()
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def controller(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Controller:
+    """The hosts' Python has no pyroute2; the wheel that is handed over is made of the one that runs this test."""
+    directory = tmp_path_factory.mktemp("controller")
+    venv.create(directory / "python", symlinks=True)
+    lab.inventory(directory / "inventory.yml", python=str(directory / "python" / "bin" / "python"))
+    (directory / "site.yml").write_text(SITE)
+    (directory / "group_vars").mkdir()
+    wheel = make_wheel(directory)
+    for group, variables in GROUP_VARS.items():
+        content = {**variables, "endpoint_pyroute2_wheel": str(wheel)} if group == "all" else variables
+        (directory / "group_vars" / f"{group}.yml").write_text(json.dumps(content))
+    return Controller(directory)
+
+
+def make_wheel(directory: pathlib.Path) -> pathlib.Path:
+    """A wheel of the installed pyroute2."""
+    distribution = importlib.metadata.distribution("pyroute2")
+    path = directory / f"pyroute2-{distribution.version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in distribution.files or ():
+            if file.suffix != ".pyc" and not str(file).startswith(".."):
+                archive.write(str(file.locate()), str(file))
+    return path
+
+
+def routing(client: Client) -> str:
+    """All rules and routes of a host."""
+    commands = [f"ip -{family} {what}" for family in (4, 6) for what in ("rule", "route show table all")]
+    text = client.host.run(["sh", "-c", "; ".join(commands)]).stdout
+    return re.sub(r" (expires|metric 0)\S* ?\S*", "", text)
+
+
+def files(client: Client) -> list[str]:
+    """What is on a host below the directories that the collection may write to."""
+    found = client.host.run(
+        ["sh", "-c", "find /usr/local /etc/fleetvpn /etc/systemd /etc/iproute2 2>&1 || true"]
+    ).stdout
+    return [line for line in found.splitlines() if "fleetvpn" in line and "No such file" not in line]
+
+
+def by_name(lab: Lab, name: str) -> Client:
+    return next(client for client in lab.clients if client.name == name)
+
+
+WORKING = ("split", "ovpn")
+
+
+class TestStory:
+    """From a bare host to a removed set."""
+
+    before: t.ClassVar[dict[str, str]] = {}
+
+    def test_replies_are_lost_without_the_role(self, lab: Lab) -> None:
+        self.before.update({client.name: routing(client) for client in lab.clients})
+        assert not all(row.arrived for row in lab.survey())
+
+    def test_check_mode_on_a_bare_host_announces_and_does_nothing(self, lab: Lab, controller: Controller) -> None:
+        ran = controller.play("--check", "--limit", ",".join(WORKING))
+        assert ran.status == 0, ran.text
+        assert "what would change in the kernel is unknown until then" in ran.text
+        for name in WORKING:
+            assert ran.recap(name)["changed"] > 0
+            assert files(by_name(lab, name)) == []
+            assert routing(by_name(lab, name)) == self.before[name]
+
+    def test_the_first_run_installs_pyroute2_and_puts_every_reply_on_its_way(
+        self, lab: Lab, controller: Controller
+    ) -> None:
+        ran = controller.play("--limit", ",".join(WORKING))
+        assert ran.status == 0, ran.text
+        wrong = [row for row in lab.survey() if row.client in WORKING and not row.arrived]
+        assert wrong == []
+
+    def test_a_second_run_is_one_task_and_changes_nothing(self, controller: Controller) -> None:
+        ran = controller.play("--limit", ",".join(WORKING))
+        assert ran.status == 0, ran.text
+        for name in WORKING:
+            # The other one is Ansible's own, on the controller: it holds the variables against the argument specs.
+            assert {key: ran.recap(name)[key] for key in ("ok", "changed", "failed")} == {
+                "ok": 2,
+                "changed": 0,
+                "failed": 0,
+            }
+
+    def test_a_host_without_systemd_is_told_so(self, lab: Lab, controller: Controller) -> None:
+        assert any("This host has no systemd" in text for text in controller.everything)
+
+    def test_a_mistake_of_the_user_reaches_the_user_unchanged(self, lab: Lab, controller: Controller) -> None:
+        now = routing(by_name(lab, "split"))
+        mistake = {"name": "inside", "pools": ["10.8.0.1/16"]}
+        ran = controller.play("--limit", "split", endpoint_host_identities=[mistake])
+        failure = ran.failure("split")
+        assert (failure["error"], failure["value"]) == ("InvalidInput", "10.8.0.1/16")
+        assert failure["field"].endswith("pools")
+        assert failure["accepted"] == "10.8.0.0/16"
+        assert ran.recap("split")["rescued"] == 0
+        assert routing(by_name(lab, "split")) == now
+
+    def test_a_level_that_is_no_list_of_identities_is_refused_in_one_line(self, controller: Controller) -> None:
+        ran = controller.play("--limit", "split", endpoint_host_identities=[{"name": "a"}, {"name": "a"}])
+        assert "third list, entry 1: 'a' is there twice; accepted: one of each name" in ran.text
+        assert ran.status != 0
+
+    def test_a_full_tunnel_of_wg_quick_is_refused_where_no_unit_can_start_it(
+        self, lab: Lab, controller: Controller
+    ) -> None:
+        ran = controller.play("--limit", "full")
+        assert ran.status != 0
+        assert "there is no systemd" in ran.failure("full")["msg"]
+        assert routing(by_name(lab, "full")) == self.before["full"]
+
+    def test_removal_leaves_pyroute2_and_nothing_else(self, lab: Lab, controller: Controller) -> None:
+        ran = controller.play("--limit", ",".join(WORKING), endpoint_state="absent")
+        assert ran.status == 0, ran.text
+        for name in WORKING:
+            assert routing(by_name(lab, name)) == self.before[name]
+            left = [path for path in files(by_name(lab, name)) if "site-packages" not in path]
+            assert left == ["/usr/local/lib/fleetvpn"]
+
+    def test_removal_can_be_repeated(self, controller: Controller) -> None:
+        ran = controller.play("--limit", ",".join(WORKING), endpoint_state="absent")
+        assert ran.status == 0, ran.text
+        assert [ran.recap(name)["changed"] for name in WORKING] == [0, 0]
+
+    def test_no_private_key_was_ever_said_or_written(self, lab: Lab, controller: Controller) -> None:
+        said = "\n".join(controller.everything)
+        for client in lab.clients:
+            found = client.host.run(
+                ["sh", "-c", "cat /etc/wireguard/*.conf /etc/openvpn/*/* /etc/openvpn/* 2>/dev/null; true"]
+            )
+            keys = re.findall(r"PrivateKey = (\S+)|-----BEGIN[A-Z ]*PRIVATE KEY-----\n(\S+)", found.stdout)
+            secrets = {key for pair in keys for key in pair if key}
+            assert secrets, client.name
+            for secret in secrets:
+                assert secret not in said
