@@ -150,10 +150,12 @@ class TestProbesAndCaptures:
     @pytest.mark.parametrize("family", [0, 1])
     def test_bound_source(self, fleet: Lab, connected: bool, family: int) -> None:
         client = by_name(fleet, "c5")
-        answer = fleet.probe(
-            client.host, plan.CORPORATE_HOST[family], "udp", source=client.inside[family], connected=connected
-        )
-        assert answer.seen == client.inside[family]
+        _second, neighbour = fleet.lan(0)
+        fleet.serve(neighbour)
+        target = plan.in_lan(0, 200)[family]
+        own = {"source": client.inside[family], "connected": connected}
+        assert fleet.probe(client.host, target, "udp", connected=connected).seen == client.outside[family]
+        assert fleet.probe(client.host, target, "udp", **own).seen == client.inside[family]
 
     @pytest.mark.parametrize("proto", ["icmp", "tcp", "udp"])
     def test_bound_device(self, fleet: Lab, proto: str) -> None:
@@ -312,6 +314,15 @@ class TestEnd:
                 assert leftovers(living.run_id)
                 assert living.probe(living.outside, plan.CORPORATE_HOST[0])
 
+    def test_hosts_end_with_the_program_that_holds_them(self) -> None:
+        with Lab.fleet(2) as lab:
+            pids = [host.pid for host in lab.hosts.values()]
+            lab._holders._process.kill()
+            deadline = time.monotonic() + 10
+            while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert [pid for pid in pids if is_alive(pid)] == []
+
     def test_sigterm_cleans_up_at_once(self) -> None:
         process, run = start_run()
         process.terminate()
@@ -323,6 +334,14 @@ class TestEnd:
         with Lab.fleet(2):
             assert own_state() == before
         assert own_state() == before
+
+
+def is_alive(pid: int) -> bool:
+    """A dead process may wait for this machine's init to reap it."""
+    try:
+        return ") Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def own_state() -> list[str]:

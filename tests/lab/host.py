@@ -80,7 +80,11 @@ class Host:
     def reap(self) -> None:
         """Wait for what `popen` started. For the end of the host: its processes are dead by then."""
         for started in self._started:
-            started.wait()
+            try:
+                started.wait(10)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
 
     def shell(self, script: str) -> str:
         """Run a shell script inside that stops at the first failure; its output."""

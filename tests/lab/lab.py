@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import dataclasses
+import functools
 import pathlib
 import signal
 import sys
@@ -218,10 +220,14 @@ class Lab:
         """A TCP connection that stays open."""
         return Conversation(Probe(host, to, "tcp", **how))
 
-    def survey(self) -> list[Row]:
+    def survey(self, clients: t.Sequence[Client] | None = None, *, timeout: float = 1.0) -> list[Row]:
         """For each client: do the Internet's questions to I, and the corporate network's to O, get their answers?"""
-        self.serve(*(client.host for client in self.clients))
-        return survey(self.clients, self.outside, self.corporate, self.probes)
+        asked = self.clients if clients is None else clients
+        self.serve(*(client.host for client in asked))
+        return survey(asked, self.outside, self.corporate, functools.partial(self._ask_all, timeout))
+
+    def _ask_all(self, timeout: float, probes: t.Sequence[Probe]) -> list[Answer]:
+        return self.probes([dataclasses.replace(probe, timeout=timeout) for probe in probes])
 
     def inventory(self, path: pathlib.Path, *, python: str = sys.executable) -> pathlib.Path:
         """Write an inventory for Ansible: groups vpn_endpoints, wireguard, openvpn."""

@@ -65,6 +65,12 @@ class Probe:
         """The address family of the destination."""
         return socket.AF_INET6 if family_of(self.to) == 6 else socket.AF_INET
 
+    @property
+    def target(self) -> tuple[t.Any, ...]:
+        """The destination for the socket calls; a device's index behind `%` becomes the scope."""
+        address, _percent, scope = self.to.partition("%")
+        return (address, self.port, 0, int(scope)) if scope else (address, self.port)
+
     @contextlib.contextmanager
     def _socket(self) -> t.Iterator[socket.socket]:
         kind = {"icmp": socket.SOCK_RAW, "udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}[self.proto]
@@ -89,15 +95,15 @@ def _name_of(error: OSError) -> str:
 
 def _ask_udp(probe: Probe, opened: socket.socket) -> Answer:
     if probe.connected:
-        opened.connect((probe.to, probe.port))
+        opened.connect(probe.target)
         opened.send(b"?\n")
     else:
-        opened.sendto(b"?\n", (probe.to, probe.port))
+        opened.sendto(b"?\n", probe.target)
     return _read(opened.recv(2048))
 
 
 def _ask_tcp(probe: Probe, opened: socket.socket) -> Answer:
-    opened.connect((probe.to, probe.port))
+    opened.connect(probe.target)
     opened.sendall(b"?\n")
     return _read(opened.recv(2048))
 
@@ -116,7 +122,7 @@ def _ask_icmp(probe: Probe, opened: socket.socket) -> Answer:
     packet = struct.pack("!BBHHH", request, 0, 0, identity, 1) + cookie
     if probe.family == socket.AF_INET:
         packet = packet[:2] + struct.pack("!H", _checksum(packet)) + packet[4:]
-    opened.sendto(packet, (probe.to, 0))
+    opened.sendto(packet, dataclasses.replace(probe, port=0).target)
     deadline = time.monotonic() + probe.timeout
     while (left := deadline - time.monotonic()) > 0:
         opened.settimeout(left)
@@ -140,7 +146,7 @@ class Conversation:
     def __init__(self, probe: Probe) -> None:
         self._context = dataclasses.replace(probe, proto="tcp")._socket()
         self._opened = self._context.__enter__()
-        self._opened.connect((probe.to, probe.port))
+        self._opened.connect(probe.target)
 
     def ask(self) -> Answer:
         """One question more on the same connection."""
