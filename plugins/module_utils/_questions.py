@@ -62,7 +62,7 @@ class Questions:
         return result(spec, flow, after, self._unchanged(before, after), self._identities, before)
 
     def _unchanged(self, before: Answer | None, after: Answer | None) -> Verdict:
-        """A flow that could not be asked both times, as its source or device came or went, is not known to be the same."""
+        """A flow that could not be asked both times, as source or device came or went, is not known to be the same."""
         if before is None or after is None:
             lacking = " and ".join(word for word, answer in (("before", before), ("now", after)) if answer is None)
             return Verdict(PENDING, (f"has no answer {lacking}: its source or device is not there",))
