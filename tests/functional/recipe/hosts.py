@@ -181,7 +181,7 @@ class Endpoint:
     def link_local(self, host: Host, device: str) -> str:
         """The link-local IPv6 address of a device."""
         shown = host.ip_json("-6", "addr", "show", "dev", device, "scope", "link")
-        return str(next(info["local"] for entry in shown for info in entry.get("addr_info", ())))
+        return str(next(info["local"] for entry in shown for info in entry.get("addr_info", ()) if info))
 
     def capture(self) -> Capture:
         """Everything that passes its devices."""
