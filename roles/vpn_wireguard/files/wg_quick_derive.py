@@ -22,7 +22,6 @@ import ipaddress
 import json
 import os
 import re
-import stat
 import sys
 import tempfile
 import typing as t
@@ -219,7 +218,8 @@ def _make_private(directory: Path) -> None:
     for each in (directory.parent, directory):
         each.mkdir(mode=0o700, exist_ok=True)
         found = each.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        # A link has mode 0777.
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise Refusal(f"{each} is not a directory that its owner alone can write to")
 
 

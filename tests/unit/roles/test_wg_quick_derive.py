@@ -153,7 +153,8 @@ def test_a_tunnel_that_sets_no_rules_is_left_as_it_is(content: str) -> None:
         FULL.replace("Table = auto # as ever\n", ""),
         FULL.replace("\n", "\r\n"),
         FULL.replace("[Interface]", "  [interface] # mine"),
-        FULL.replace("AllowedIPs = ::/0", "allowed ips=10.0.0.0/8,1.2.3.4/0"),
+        FULL.replace("0.0.0.0/0, ", "").replace("AllowedIPs = ::/0", "allowed ips=10.0.0.0/8,1.2.3.4/0"),
+        FULL.replace("0.0.0.0/0, ", "").replace("AllowedIPs = ::/0", "AllowedIPs = +::/0"),
         FULL.replace("[Peer]", "[ PEER ]"),
         FULL.replace("Table = auto # as ever", "Table = off\nTable = auto"),
         FULL.replace("AllowedIPs = ::/0", "Table = off\nAllowedIPs = ::/0"),
@@ -240,13 +241,12 @@ def test_what_cannot_be_read_is_refused_in_one_line_without_a_key(
     source, target = places
     if content is not None:
         (source / "wg0.conf").write_text(content)
-    code = f"import sys, wg_quick_derive as w; from pathlib import Path as P; sys.exit(w.main(['wg0'], P({str(source)!r}), P({str(target)!r})))"
+    code = (
+        "import sys, wg_quick_derive as w; from pathlib import Path as P;"
+        f" sys.exit(w.main(['wg0'], P({str(source)!r}), P({str(target)!r})))"
+    )
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code],
-        cwd=PROGRAM.parent,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-B", "-c", code], cwd=PROGRAM.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stdout == ""
@@ -264,15 +264,12 @@ def test_an_unsafe_name_is_refused(name: str, places: tuple[Path, Path], capsys:
 
 
 @given(st.text(alphabet="[]=#/,:0.% \t\r\nInterfacePeerTableAllowedIPsFwMark", max_size=200))
-def test_anything_is_read_or_refused_and_a_second_time_changes_nothing(text: str) -> None:
-    """No traceback, which would end up in the journal; what is derived needs no deriving."""
+def test_anything_is_read_or_refused_and_what_is_derived_needs_no_deriving(text: str) -> None:
+    """No traceback, which would end up in the journal."""
     try:
         config = derive.parse(text.encode())
         once = derive.derive(config, "wg0", derive.choose_mark(config, []))
-        report = derive.report(config)
-    except derive.Refusal as refusal:
-        assert "\n" not in str(refusal)
+    except derive.Refusal:
         return
-    assert isinstance(report["needed"], bool)
     again = derive.parse(once)
     assert not again.needed or not any(line.quick for line in config.lines)
