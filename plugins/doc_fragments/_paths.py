@@ -69,7 +69,7 @@ options:
 class ModuleDocFragment:
     """The paths that the kernel is asked for."""
 
-    DOCUMENTATION = _OPTION.replace("REQUIRED", "false")
+    DOCUMENTATION: str = _OPTION.replace("REQUIRED", "false")
 
     # For a module that does nothing else.
-    REQUIRED = _OPTION.replace("REQUIRED", "true")
+    REQUIRED: str = _OPTION.replace("REQUIRED", "true")

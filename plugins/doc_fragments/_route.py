@@ -132,9 +132,9 @@ nexthop_id:
 class ModuleDocFragment:
     """A route, as options of a module and as entries of a list."""
 
-    DOCUMENTATION = "options:\n" + textwrap.indent(_OPTIONS, "  ")
+    DOCUMENTATION: str = "options:\n" + textwrap.indent(_OPTIONS, "  ")
 
-    LISTED = (
+    LISTED: str = (
         r"""
 options:
   routes:

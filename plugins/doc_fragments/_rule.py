@@ -128,9 +128,9 @@ suppress_ifgroup:
 class ModuleDocFragment:
     """A rule, as options of a module and as entries of a list."""
 
-    DOCUMENTATION = "options:\n" + textwrap.indent(_OPTIONS, "  ")
+    DOCUMENTATION: str = "options:\n" + textwrap.indent(_OPTIONS, "  ")
 
-    LISTED = (
+    LISTED: str = (
         r"""
 options:
   rules:

@@ -27,9 +27,9 @@ id:
 class ModuleDocFragment:
     """A table's name, as options of a module and as entries of a list."""
 
-    DOCUMENTATION = "options:\n" + textwrap.indent(_OPTIONS, "  ")
+    DOCUMENTATION: str = "options:\n" + textwrap.indent(_OPTIONS, "  ")
 
-    LISTED = (
+    LISTED: str = (
         r"""
 options:
   tables:

@@ -117,7 +117,7 @@ def edited(text: str, *, add: t.Mapping[int, str] | None = None, remove: t.Colle
 
     The result is empty when no name is left and nobody else wrote into the file.
     """
-    wanted = {(number, name) for number, name in (add or {}).items()}
+    wanted = set((add or {}).items())
     touched = {*remove, *(name for _number, name in wanted)}
     kept, dropped = [], set()
     for line in text.splitlines():

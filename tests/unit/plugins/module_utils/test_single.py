@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import dataclasses
 import pathlib
 import typing as t
@@ -47,7 +48,7 @@ class Work(t.NamedTuple):
 
     def __call__(self, check: bool = False, **params: t.Any) -> Result:
         whole = {"state": "present", "protocol": OURS, **{name.rstrip("_"): value for name, value in params.items()}}
-        opened = lambda: contextlib.nullcontext(self.kernel)  # noqa: E731
+        opened = functools.partial(contextlib.nullcontext, self.kernel)
         return self.worker(Context(whole, opened, check_mode=check, diff=True, root=str(self.root)))
 
 
