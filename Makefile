@@ -50,7 +50,7 @@ test-fast: ## Linters, types, documentation, unit tests (under two minutes)
 lint: setup ## ruff, vermin, yamllint, shellcheck, REUSE, ansible-lint
 	ruff check
 	ruff format --check
-	vermin --quiet --no-tips --target=3.9- --violations --eval-annotations --backport dataclasses plugins
+	vermin --quiet --no-tips --target=3.9- --violations plugins
 	yamllint --strict .
 	shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
 	reuse lint --quiet || { reuse lint; exit 1; }

@@ -26,12 +26,15 @@ copy_tree() {
 
 # ansible-test fills its environments with a pip that it downloads from a server of its own. This stand-in, in the place
 # where it would keep the download, does the same with the pip that Python carries: so the package index is enough.
-# The home directory is one in build/, since nothing of this should meet the user's own use of ansible-test.
+# The home directory is one in build/, since nothing of this should meet the user's own use of ansible-test; but pip
+# stays configured as the user has it.
 prepare_home() {
-    local cache=$root/build/home/.ansible/test/cache version
-    export XDG_CONFIG_HOME=${XDG_CONFIG_HOME:-$HOME/.config} XDG_CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}
-    export HOME=$root/build/home
-    mkdir -p "$cache"
+    local home=$root/build/home version
+    local cache=$home/.ansible/test/cache
+    mkdir -p "$cache" "$home/.config" "$home/.cache" "${XDG_CACHE_HOME:-$HOME/.cache}/pip"
+    ln -sfn "${XDG_CONFIG_HOME:-$HOME/.config}/pip" "$home/.config/pip"
+    ln -sfn "${XDG_CACHE_HOME:-$HOME/.cache}/pip" "$home/.cache/pip"
+    export HOME=$home
     version=$("$root/build/venv/bin/python" "$root/tests/tools/ansible_test_pip.py" --version)
     cp "$root/tests/tools/ansible_test_pip.py" "$cache/get_pip_${version//./_}.py"
 }

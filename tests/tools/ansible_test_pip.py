@@ -26,7 +26,9 @@ def bootstrap(arguments: list[str]) -> None:
     """Put the requirements among the arguments into the running environment."""
     requirements = [argument for argument in arguments if not argument.startswith("-")]
     subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *requirements], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements], check=True
+    )
 
 
 if __name__ == "__main__":
