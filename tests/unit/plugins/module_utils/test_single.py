@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import dataclasses
+import functools
 import pathlib
 import typing as t
 
