@@ -12,13 +12,13 @@ import json
 import sys
 import typing as t
 
-from .._errors import RoutingError
+from .._errors import NotPermitted, RoutingError
 from .._kernel import open_kernel
 from .._version import VERSION
 from . import path as paths
 from . import status as states
 from .apply import apply_sets
-from .sets import kept_sets
+from .sets import Kept, kept_sets
 from .watch import watch
 
 FLOW_OPTIONS = ("iif", "oif", "fwmark", "uid", "ipproto", "sport", "dport")
@@ -53,15 +53,24 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _path(given: argparse.Namespace) -> int:
-    sets = kept_sets(given.netns)
-    for kept in sets:
-        if kept.error is not None:
-            _complain(kept.error.line())
     flow = {"to": given.to, "from": given.source, **{name: getattr(given, name) for name in FLOW_OPTIONS}}
     with open_kernel(given.netns) as kernel:
-        found = paths.ask_path(kernel, sets, flow)
+        found = paths.ask_path(kernel, _sets(given.netns), flow)
     sys.stdout.write(_json(found) if given.json else "".join(map(paths.as_text, found)))
     return 0 if all(entry["type"] is not None for entry in found) else 1
+
+
+def _sets(netns: str | None) -> list[Kept]:
+    """The sets as far as this user may know them: a path can be asked for without, then no identity has a name."""
+    try:
+        found = kept_sets(netns)
+    except NotPermitted as exc:
+        _complain(exc.line())
+        return []
+    for kept in found:
+        if kept.error is not None:
+            _complain(kept.error.line())
+    return found
 
 
 def _watch(given: argparse.Namespace) -> int:
@@ -118,4 +127,4 @@ def _path_options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from .._errors import Conflict, InvalidInput, RoutingError
+from .._errors import Conflict, InvalidInput, NotPermitted, RoutingError
 from .._model.path import IdentityPaths
 from .._paths import present
 from .._store import Record, Store, all_stores, store_for
@@ -45,12 +45,18 @@ class ReadableStore(Store):
 
 
 def kept_sets(netns: str | None, only: str | None = None) -> list[Kept]:
-    """Every set of this host, the persistent ones first. Raises InvalidInput if C(only) names none of them."""
+    """Every set of this host, the persistent ones first.
+
+    Raises InvalidInput if C(only) names none of them, NotPermitted if this user may read none of them.
+    """
     persistent = store_for(True, netns).root
     found: dict[str, Kept] = {}
     for store in all_stores(netns):
         for kept in _kept(store, persistent=store.root == persistent):
             found.setdefault(kept.name, kept)
+    denied = [kept.error for kept in found.values() if isinstance(kept.error, NotPermitted)]
+    if denied and len(denied) == len(found):
+        raise denied[0]
     if only is not None and only not in found:
         raise InvalidInput(
             "is no set of this host", field="set", value=only, accepted=", ".join(found) or "none, it has no sets"
