@@ -15,7 +15,8 @@ class ModuleDocFragment:
 options:
   netns:
     description:
-      - The network namespace to work in, by the name that C(ip netns) gave it, or as a path such as V(/proc/4711/ns/net).
+      - The network namespace to work in, by the name that C(ip netns) gave it, or as a path such as
+        V(/proc/4711/ns/net).
       - Without it, the network namespace of the connection to the host is used.
       - Entering another one needs the capability CAP_SYS_ADMIN.
     type: str

@@ -68,8 +68,8 @@ metric:
 scope:
   description:
     - The scope of an IPv4 route, V(global), V(site), V(link), V(host) or a number.
-    - Without it, C(ip route) is followed, V(link) for a unicast route without gateway, V(host) for V(local), V(link) for
-      V(broadcast), V(anycast) and V(multicast), otherwise V(global).
+    - Without it, C(ip route) is followed, V(link) for a unicast route without gateway, V(host) for V(local), V(link)
+      for V(broadcast), V(anycast) and V(multicast), otherwise V(global).
   type: str
 onlink:
   description:
@@ -134,8 +134,7 @@ class ModuleDocFragment:
 
     DOCUMENTATION: str = "options:\n" + textwrap.indent(_OPTIONS, "  ")
 
-    LISTED: str = (
-        r"""
+    LISTED: str = r"""
 options:
   routes:
     description:
@@ -143,6 +142,4 @@ options:
     type: list
     elements: dict
     suboptions:
-"""
-        + textwrap.indent(_OPTIONS.replace("O(", "O(routes[]."), "      ")
-    )
+""" + textwrap.indent(_OPTIONS.replace("O(", "O(routes[]."), "      ")

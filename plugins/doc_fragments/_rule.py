@@ -130,8 +130,7 @@ class ModuleDocFragment:
 
     DOCUMENTATION: str = "options:\n" + textwrap.indent(_OPTIONS, "  ")
 
-    LISTED: str = (
-        r"""
+    LISTED: str = r"""
 options:
   rules:
     description:
@@ -139,6 +138,4 @@ options:
     type: list
     elements: dict
     suboptions:
-"""
-        + textwrap.indent(_OPTIONS.replace("O(", "O(rules[]."), "      ")
-    )
+""" + textwrap.indent(_OPTIONS.replace("O(", "O(rules[]."), "      ")

@@ -29,8 +29,7 @@ class ModuleDocFragment:
 
     DOCUMENTATION: str = "options:\n" + textwrap.indent(_OPTIONS, "  ")
 
-    LISTED: str = (
-        r"""
+    LISTED: str = r"""
 options:
   tables:
     description:
@@ -39,6 +38,4 @@ options:
     type: list
     elements: dict
     suboptions:
-"""
-        + textwrap.indent(_OPTIONS, "      ")
-    )
+""" + textwrap.indent(_OPTIONS, "      ")

@@ -75,9 +75,7 @@ class Conflict(RoutingError):
 class VerificationError(RoutingError):
     """The kernel does not give the declared path. C(paths) are the result entries of all that were asked for."""
 
-    def __init__(
-        self, msg: str, *, paths: t.Sequence[t.Mapping[str, t.Any]] | None = None, **details: t.Any
-    ) -> None:
+    def __init__(self, msg: str, *, paths: t.Sequence[t.Mapping[str, t.Any]] | None = None, **details: t.Any) -> None:
         super().__init__(msg, **details)
         self.paths = paths
 

@@ -98,8 +98,8 @@ plan:
       type: str
     text:
       description:
-        - The route as C(ip -N route show table all) writes it, always with its table, with the type in words and without
-          the protocol.
+        - The route as C(ip -N route show table all) writes it, always with its table, with the type in words and
+          without the protocol.
       type: str
   sample:
     - op: add

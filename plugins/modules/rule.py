@@ -14,8 +14,8 @@ author:
   - fleetvpn.routing contributors (@fleetvpn)
 description:
   - Makes sure that the kernel holds a policy routing rule once, or not at all.
-  - A rule is told from others by everything that the kernel matches on, and by its O(protocol). An equal rule of another
-    protocol is reported and left alone.
+  - A rule is told from others by everything that the kernel matches on, and by its O(protocol). An equal rule of
+    another protocol is reported and left alone.
   - The kernel forgets its rules when the host starts again. Use M(fleetvpn.routing.endpoint) for routing that stays.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes

@@ -15,9 +15,10 @@ author:
 description:
   - Makes sure that a routing table has a name, or that a name is gone.
   - A name is for people, and for the options O(fleetvpn.routing.rule#module:table) and
-    O(fleetvpn.routing.route#module:table). The kernel knows numbers alone, and a table exists as soon as it holds a route.
-  - Names are written to C(/etc/iproute2/rt_tables.d/fleetvpn.conf). No other file is changed, and lines in it that other
-    people wrote stay.
+    O(fleetvpn.routing.route#module:table). The kernel knows numbers alone, and a table exists as soon as it holds a
+    route.
+  - Names are written to C(/etc/iproute2/rt_tables.d/fleetvpn.conf). No other file is changed, and lines in it that
+    other people wrote stay.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes
   - fleetvpn.routing._attributes.full

@@ -31,7 +31,7 @@ Target = t.Union[Rule, Route, LinkGroup]
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """C(op) is add, replace, remove (rules, routes) or set (device groups); C(before) is what replace or set displaces."""
+    """C(op) is add, replace, remove (rules, routes) or set (device groups); C(before) is what is displaced."""
 
     op: str
     target: Target
