@@ -179,7 +179,7 @@ class TestProbesAndCaptures:
         talk.close()
 
     def test_many_at_once(self, fleet: Lab) -> None:
-        probes = [Probe(client.host, plan.OUTSIDE_HOST[0], "tcp") for client in fleet.clients for _ in range(20)]
+        probes = [Probe(client.host, plan.OUTSIDE_HOST[0], "tcp") for client in fleet.clients for _time in range(20)]
         assert {answer.error for answer in fleet.probes(probes)} == {""}
 
 
@@ -242,6 +242,28 @@ class TestModes:
             for family in (0, 1):
                 client.host.shell(five_commands(client, family))
             assert [row for row in lab.survey() if not row.right] == []
+
+
+class TestReboot:
+    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "standin"])
+    def test_files_stay_and_the_rest_does_not(self, lab: Lab, kind: str) -> None:
+        client = lab.client(f"boot-{kind[:4]}", kind, container=True)
+        client.up()
+        lab.serve(client.host)
+        client.host.write("/etc/fvt-x", "kept")
+        client.host.write("/run/fvt-x", "lost")
+        client.host.run(["ip", "rule", "add", "priority", "7", "lookup", "7"])
+        links: list[str] = []
+        lab.reboot(client, first=lambda host: links.extend(link["ifname"] for link in host.ip_json("link")))
+        assert links == ["lo"]
+        assert client.host.read("/etc/fvt-x") == "kept"
+        assert client.host.run(["test", "-e", "/run/fvt-x"], check=False).returncode == 1
+        assert [rule["priority"] for rule in client.host.ip_json("rule")] == [0, 32766, 32767]
+        client.up()
+        lab.serve(client.host)
+        assert all(lab.probe(client.host, address) for address in plan.OUTSIDE_HOST + plan.CORPORATE_HOST)
+        assert client.container is not None
+        assert lab.probe(client.container, plan.BRIDGE[1], "tcp").name == client.name
 
 
 class TestClientsDevices:

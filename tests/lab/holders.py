@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -32,14 +33,25 @@ class Holders:
 
     def make(self, name: str, *, private: bool = True) -> Host:
         """A new host. Without `private` it shares this machine's files: enough for a router or a container."""
-        root = self._run.directory / name
-        answer = self._ask({"name": name, "root": str(root), "private": private})
+        host = Host(name, 0, self._run.namespace(name), self._run.directory / name, private)
+        self._hosts.append(host)
+        self.boot(host)
+        return host
+
+    def boot(self, host: Host) -> None:
+        """Give a host its namespaces. What it wrote to disk before is there; /run is empty."""
+        shutil.rmtree(host.root / "run", ignore_errors=True)
+        answer = self._ask({"name": host.name, "root": str(host.root), "private": host.private})
         if "error" in answer:
             raise OSError(answer["error"])
-        host = Host(name, int(answer["pid"]), self._run.namespace(name), root)
-        self._hosts.append(host)
-        self._run.name_namespace(name, host.pid)
-        return host
+        host.pid = int(answer["pid"])
+        self._run.name_namespace(host.name, host.pid)
+
+    def halt(self, host: Host) -> None:
+        """End a host's processes, without notice, and its namespaces."""
+        self._ask({"end": host.pid})
+        host.reap()
+        self._run.forget_namespace(host.name)
 
     def _ask(self, request: dict[str, object]) -> dict[str, str]:
         assert self._process.stdin

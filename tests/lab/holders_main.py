@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that holds all hosts of a run: one `sleep` per host, each in namespaces of its own.
 
-Run as a program. It reads one JSON object per line, {"name", "root", "private"}, and answers {"pid"} or {"error"}. A
-holder is process 1 of its own pid namespace, so that with it every process of that host ends; holders end with this
-process, and this process ends with its standard input. So a run that is killed leaves no process behind.
+Run as a program. It reads one JSON object per line, {"name", "root", "private"}, and answers {"pid"} or {"error"};
+{"end": pid} ends a host. A holder is process 1 of its own pid namespace, so that with it every process of that host
+ends; holders end with this process, and this process ends with its standard input. So a run that is killed leaves no
+process behind.
 """
 
 from __future__ import annotations
@@ -31,9 +32,14 @@ def main() -> None:
     _forget_named_namespaces()
     pids: list[int] = []
     for line in sys.stdin:
-        answer = _serve(json.loads(line))
-        if "pid" in answer:
-            pids.append(answer["pid"])
+        request = json.loads(line)
+        if "end" in request:
+            _end([request["end"]])
+            pids.remove(request["end"])
+            answer = {}
+        else:
+            answer = _serve(request)
+            pids += [answer["pid"]] if "pid" in answer else []
         print(json.dumps(answer), flush=True)
     _end(pids)
 

@@ -38,6 +38,7 @@ class Host:
     pid: int
     namespace: str
     root: pathlib.Path
+    private: bool = True
     _started: list[subprocess.Popen[t.Any]] = dataclasses.field(default_factory=list, repr=False)
 
     # -- processes ------------------------------------------------------------------------------------------------
@@ -85,6 +86,7 @@ class Host:
             except subprocess.TimeoutExpired:
                 started.kill()
                 started.wait()
+        self._started.clear()
 
     def shell(self, script: str) -> str:
         """Run a shell script inside that stops at the first failure; its output."""

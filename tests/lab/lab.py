@@ -51,6 +51,8 @@ class Lab:
 
     def _build(self, keepalive: tuple[int, int]) -> None:
         self._holders = Holders(self._run)
+        self._cables: list[tuple[Host, str, Host]] = []
+        self._plugs: dict[str, t.Callable[[], tuple[str, str]]] = {}
         self._closing.append(self._holders.close)
         self._responder: Responder | None = None
         self.hosts: dict[str, Host] = {}
@@ -98,6 +100,7 @@ class Lab:
         """A cable between two hosts, both ends up; the first end a port of a bridge if so said."""
         end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid}
         one.batch().add("link", "add", ifname=device, kind="veth", peer=end).send()
+        self._cables.append((one, device, other))
         if bridge:
             one.batch().add("link", "set", index=one.index(device), master=one.index(bridge)).send()
         one.up(device)
@@ -128,14 +131,11 @@ class Lab:
         if mode not in MODES or (mode == "auto" and kind != "wireguard"):
             raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
         host = self.host(name, private=True)
-        topology.quiet(host, rp_filter=rp_filter)
-        outside = self._plug(host, cloud=cloud)
+        self._plugs[name] = self._plug(host, cloud, rp_filter)
+        outside = self._plugs[name]()
         tunnel, inside = self._tunnel(kind, host, families, mode)
         client = Client(host, mode, inside, outside, tunnel)
-        if container:
-            client.container = topology.containers(self, host)
-        if pod:
-            client.pod = topology.pod(self, host)
+        self._populate(client, container=container, pod=pod)
         self.clients.append(client)
         return client
 
@@ -144,12 +144,48 @@ class Lab:
         self.lan(lan)
         return topology.second_uplink(self, self.router, client.host, lan, self._next("second"))
 
-    def _plug(self, host: Host, *, cloud: bool) -> tuple[str, str]:
+    def _plug(self, host: Host, cloud: bool, rp_filter: int) -> t.Callable[[], tuple[str, str]]:
+        """What gives a client its place in the topology, at first and after each reboot."""
         if cloud:
-            return topology.cloud_client(self, self.router, host, self._next("cloud"))
-        number, position = divmod(self._next("lan"), plan.CLIENTS_PER_LAN)
-        self.lan(number)
-        return topology.lan_client(self, self.router, host, number, position)
+            plug = functools.partial(topology.cloud_client, self, self.router, host, self._next("cloud"))
+        else:
+            number, position = divmod(self._next("lan"), plan.CLIENTS_PER_LAN)
+            self.lan(number)
+            plug = functools.partial(topology.lan_client, self, self.router, host, number, position)
+
+        def plugged() -> tuple[str, str]:
+            topology.quiet(host, rp_filter=rp_filter)
+            return plug()
+
+        return plugged
+
+    def reboot(self, client: Client, *, first: t.Callable[[Host], object] | None = None) -> None:
+        """Power off, power on: files remain, /run, rules, routes and devices do not; the tunnel is not started.
+
+        first: what runs while there is no network yet. A second uplink does not come back.
+        """
+        gone = [host for host in (client.host, client.container, client.pod) if host is not None]
+        for host in gone:
+            if self._responder is not None:
+                self._responder.forget(host)
+            self._holders.halt(host)
+        self._unplug(gone)
+        self._holders.boot(client.host)
+        if first is not None:
+            first(client.host)
+        self._plugs[client.name]()
+        self._populate(client, container=client.container is not None, pod=client.pod is not None)
+
+    def _unplug(self, gone: t.Sequence[Host]) -> None:
+        """Remove the other ends of their cables at once; left to the kernel, it would take a moment."""
+        for one, device, other in self._cables:
+            if other in gone and one not in gone:
+                one.batch().add("link", "del", index=one.index(device)).send()
+        self._cables = [cable for cable in self._cables if cable[0] not in gone and cable[2] not in gone]
+
+    def _populate(self, client: Client, *, container: bool, pod: bool) -> None:
+        client.container = topology.containers(self, client.host) if container else None
+        client.pod = topology.pod(self, client.host) if pod else None
 
     def _tunnel(self, kind: str, host: Host, families: t.Sequence[int], mode: str) -> tuple[Tunnel, tuple[str, ...]]:
         pools = {"wireguard": plan.WIREGUARD_POOL, "openvpn": plan.OPENVPN_POOL, "standin": plan.OTHER_POOL}
@@ -220,7 +256,7 @@ class Lab:
         """A TCP connection that stays open."""
         return Conversation(Probe(host, to, "tcp", **how))
 
-    def survey(self, clients: t.Sequence[Client] | None = None, *, timeout: float = 1.0) -> list[Row]:
+    def survey(self, clients: t.Sequence[Client] | None = None, *, timeout: float = 2.0) -> list[Row]:
         """For each client: do the Internet's questions to I, and the corporate network's to O, get their answers?"""
         asked = self.clients if clients is None else clients
         self.serve(*(client.host for client in asked))

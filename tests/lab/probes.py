@@ -49,7 +49,7 @@ class Probe:
     port: int = PORT
     sport: int = 0
     mark: int = 0
-    timeout: float = 1.0
+    timeout: float = 2.0
 
     def ask(self) -> Answer:
         """Send it and wait for the answer."""

@@ -53,6 +53,13 @@ class Responder:
         self._selector.register(datagrams, selectors.EVENT_READ, (_answer_datagram, host.name))
         os.write(self._waker, b"\0")
 
+    def forget(self, host: Host) -> None:
+        """Close what listens on a host that is about to end: open sockets would keep its devices alive."""
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None and key.data[1] == host.name:
+                self._drop(key.fileobj)
+        self._served = {served for served in self._served if served[0] != host.pid}
+
     def close(self) -> None:
         """End the thread, close all sockets."""
         os.write(self._waker, b"q")

@@ -51,6 +51,12 @@ class Run:
         handle.touch(mode=0o444, exist_ok=False)
         syscalls.mount(f"/proc/{pid}/ns/net", str(handle), flags=syscalls.MS_BIND)
 
+    def forget_namespace(self, host: str) -> None:
+        """The opposite: without a process and a name the namespace is gone."""
+        handle = NAMED / self.namespace(host)
+        syscalls.umount(str(handle))
+        handle.unlink()
+
     def close(self) -> None:
         """Remove all that carries this run's name. The processes must have ended."""
         if self._closed:

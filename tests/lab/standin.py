@@ -40,6 +40,9 @@ class Standin:
 
     def begin(self) -> None:
         """Both ends up, addresses and routes as a client would write them."""
+        if self._gateway.has_device(self._peer):
+            # The client has rebooted, and its old namespace is not quite gone.
+            self._gateway.batch().add("link", "del", index=self._gateway.index(self._peer)).send()
         peer = {"ifname": DEVICE, "net_ns_pid": self.host.pid, "address": _MAC}
         self._gateway.batch().add("link", "add", ifname=self._peer, kind="veth", peer=peer, address=_MAC).send()
         for host, device in ((self._gateway, self._peer), (self.host, DEVICE)):

@@ -35,6 +35,8 @@ def quiet(host: Host, *, forward: bool = False, rp_filter: int = 0) -> None:
         ipv6__conf__default__accept_dad=0,
         ipv6__conf__default__accept_ra=0,
         ipv4__icmp_ratelimit=0,
+        # A SYN-ACK that goes astray would be repeated for a minute, into the captures of whatever comes next.
+        ipv4__tcp_synack_retries=0,
     )
     host.batch().add("link", "set", index=1, state="up").send()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import subprocess
+import time
 import typing as t
 
 from . import addresses as plan
@@ -48,10 +49,10 @@ class WireguardGateway:
         self.host.run(["wg", "syncconf", DEVICE, "/dev/stdin"], stdin="\n".join(lines) + "\n")
         self._known = list(self.peers)
 
-    def has_seen(self, public: str) -> bool:
-        """Whether a peer has shaken hands since the gateway started."""
+    def has_seen(self, public: str, since: int) -> bool:
+        """Whether a peer has shaken hands since a time, seconds of the epoch."""
         lines = self.host.run(["wg", "show", DEVICE, "latest-handshakes"]).stdout.splitlines()
-        return any(key == public and when != "0" for key, when in (line.split() for line in lines))
+        return any(key == public and int(when) >= since for key, when in (line.split() for line in lines))
 
     def _start(self) -> None:
         self._process = self.host.popen(
@@ -80,6 +81,7 @@ class Wireguard:
         self.host, self._gateway = host, gateway
         self.private, self.public = make_keys()
         self._starting: subprocess.Popen[t.Any] | None = None
+        self._begun = 0
         self.configure(inside, mode)
 
     def configure(self, inside: t.Sequence[str], mode: str) -> None:
@@ -104,6 +106,7 @@ class Wireguard:
     def begin(self) -> None:
         """wg-quick up."""
         self._gateway.sync()
+        self._begun = int(time.time())
         log = (self.host.root / "wg-quick.log").open("wb")
         with log:
             self._starting = self.host.popen(
@@ -115,7 +118,7 @@ class Wireguard:
         if self._starting is not None and self._starting.wait(60):
             raise RuntimeError(f"{self.host.name}: wg-quick: {(self.host.root / 'wg-quick.log').read_text()}")
         self._starting = None
-        wait_for(lambda: self._gateway.has_seen(self.public), f"{self.host.name}: handshake")
+        wait_for(lambda: self._gateway.has_seen(self.public, self._begun), f"{self.host.name}: handshake")
 
     def stop(self) -> None:
         """wg-quick down."""
