@@ -54,11 +54,12 @@ def read_facts(
 def read_current(kernel: Kernel, desired: Desired, scope: Scope, links: t.Sequence[LinkGroup] | None = None) -> Current:
     """What the kernel holds of what this set owns or wants, from a fresh dump."""
     tables = {route.table for route in desired.routes} | {route.table for route in scope.recorded_routes}
+    asked = {route.key for route in desired.routes}
     own = [
         route
         for family in FAMILIES
         for route in kernel.routes(family, protocol=scope.numbers.protocol)
-        if scope.owns_route(route, tables - {MAIN}) or route in desired.routes
+        if scope.owns_route(route, tables - {MAIN}) or (route.key in asked and not scope.is_foreign(route))
     ]
     wanted = set(desired.rules)
     rules = [
@@ -81,7 +82,7 @@ def _occupied(kernel: Kernel, desired: Desired, scope: Scope) -> t.Iterator[Rout
     for table in sorted({route.table for route in desired.routes}):
         for family in FAMILIES:
             for route in kernel.routes(family, table=table):
-                if route.protocol != scope.numbers.protocol:
+                if route.protocol != scope.numbers.protocol or scope.is_foreign(route):
                     yield route
 
 
@@ -94,11 +95,11 @@ def foreign_tables(kernel: Kernel, scope: Scope) -> set[int]:
 def preflight(kernel: Kernel, desired: Desired, scope: Scope) -> list[str]:
     """Refuse a host whose C(local) rule is not in front; name the foreign rules ahead of ours, and twins."""
     warnings = []
-    for family in FAMILIES:
+    wanted = set(desired.rules)
+    for family in sorted({rule.family for rule in wanted}):
         rules = kernel.rules(family)
-        if any(rule.family == family for rule in desired.rules):
-            _refuse_late_local(rules, family, scope.numbers.priority_base)
-            warnings += [text for rule in rules if (text := _in_the_way(rule, desired, scope)) is not None]
+        _refuse_late_local(rules, family, scope.numbers.priority_base)
+        warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
     return warnings
 
 
@@ -113,10 +114,10 @@ def _refuse_late_local(rules: t.Sequence[Rule], family: int, base: int) -> None:
         )
 
 
-def _in_the_way(rule: Rule, desired: Desired, scope: Scope) -> str | None:
+def _in_the_way(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> str | None:
     if rule.protocol == scope.numbers.protocol or rule.table == LOCAL_TABLE:
         return None
-    if rule in desired.rules:
+    if rule in wanted:
         return f"foreign twin (protocol {rule.protocol}) of a rule of ours: {rule.text()}"
     if rule.priority < scope.numbers.priority_base:
         return f"foreign rule ahead of ours: {rule.text()}"

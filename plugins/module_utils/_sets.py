@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import typing as t
 
@@ -43,14 +44,23 @@ class Scope:
 
     def owns_route(self, route: Route, tables: t.Container[int]) -> bool:
         """A route in a table of this set, or one that it wrote down."""
-        if route.protocol != self.numbers.protocol or self._is_foreign(route):
+        if route.protocol != self.numbers.protocol or self.is_foreign(route):
             return False
         base = self.numbers.table_base
         claimed = route.table in tables or base <= route.table < base + TABLE_RANGE
-        return claimed or any(route.key == known.key for known in self.recorded_routes)
+        return claimed or route.key in self._recorded_keys
 
-    def _is_foreign(self, route: Route) -> bool:
-        return route.table in self.foreign_tables or any(route.key == known.key for known in self.foreign_routes)
+    def is_foreign(self, route: Route) -> bool:
+        """Whether another set has the route in its record."""
+        return route.table in self.foreign_tables or route.key in self._foreign_keys
+
+    @functools.cached_property
+    def _recorded_keys(self) -> frozenset[object]:
+        return frozenset(route.key for route in self.recorded_routes)
+
+    @functools.cached_property
+    def _foreign_keys(self) -> frozenset[object]:
+        return frozenset(route.key for route in self.foreign_routes)
 
 
 def scope_of(numbers: Numbers, mine: t.Iterable[Record], others: t.Iterable[Record]) -> Scope:
