@@ -86,7 +86,23 @@ def make_plan(desired: Desired, current: Current) -> Plan:
         *(o for o in outgoing if not _draws_unbound(o)),
         *_group_changes(desired.restored, current.groups),
     ]
-    return Plan(tuple(steps))
+    return Plan((*steps, *_second_look(steps, desired.rules)))
+
+
+def _second_look(steps: t.Sequence[Operation], rules: t.Sequence[Rule]) -> t.Iterator[Operation]:
+    """A rule that comes and goes, where an IPv6 route appeared and no rule changed.
+
+    A connected IPv6 socket keeps its path, for good, when a route appears in a table that rules look up before the one
+    its path came from. Any change of a rule makes it look again. IPv4 needs no such help.
+    """
+    changed = [step.target for step in steps if step.op == "add"]
+    appeared = any(isinstance(target, Route) and target.family == 6 and target.table != MAIN for target in changed)
+    told = any(isinstance(step.target, Rule) and step.target.family == 6 for step in steps)
+    end = next((rule for rule in rules if rule.family == 6 and rule.action == "nop"), None)
+    if appeared and not told and end is not None:
+        passing = dataclasses.replace(end, iif="lo")
+        yield Operation("add", passing)
+        yield Operation("remove", passing)
 
 
 def _family_name(target: object) -> str | None:

@@ -124,3 +124,27 @@ def test_the_inverse_takes_everything_back(wanted: set[int], present: set[int]) 
         state = state - before - ({operation.target} if operation.op == "remove" else set())
         state |= set() if operation.op == "remove" else {operation.target}
     assert state == {*entries(present)[0], *entries(present)[1]}
+
+
+class TestSecondLook:
+    """Connected IPv6 sockets keep their path when a route appears, until a rule changes."""
+
+    @staticmethod
+    def without(family: int) -> Plan:
+        desired = whole()
+        kept = tuple(r for r in desired.routes if r.family != family or r.table == 254)
+        return make_plan(desired, Current(desired.rules, kept, (), desired.groups))
+
+    def test_a_rule_comes_and_goes_behind_the_routes(self) -> None:
+        plan = self.without(6)
+        come, go = plan.operations[-2:]
+        assert [(o.op, o.kind) for o in (come, go)] == [("add", "rule"), ("remove", "rule")]
+        assert come.target == go.target
+        assert come.target not in whole().rules
+
+    def test_ipv4_needs_none(self) -> None:
+        assert {o.kind for o in self.without(4).operations} == {"route"}
+
+    def test_nor_does_a_plan_that_changes_rules(self) -> None:
+        rules = [o for o in make_plan(whole(), Current()).operations if isinstance(o.target, Rule)]
+        assert {o.op for o in rules} == {"add"}
