@@ -64,7 +64,7 @@ def _device_of_gateway(gateway: str, dev: str | None, table: int, kernel: Kernel
         return None
     connected = {
         ipaddress.ip_network(found.dst).prefixlen: way.dev
-        for number in sorted({RESERVED_TABLES["main"], table})
+        for number in (RESERVED_TABLES["main"], table)  # of two equal prefixes, the table's own counts
         for found in kernel.routes(address.version, table=number)
         for way in found.ways
         if found.type == "unicast" and _leads_to(way, dev) and address in ipaddress.ip_network(found.dst)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import re
 import socket
@@ -19,6 +20,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._argspec import R
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import open_kernel
 from ansible_collections.fleetvpn.routing.plugins.module_utils._worker import Context, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytestmark = [
     pytest.mark.kernel,
@@ -169,7 +172,6 @@ ROUTES: dict[str, dict[str, t.Any]] = {
     "mapped": {"dst": "::ffff:192.0.2.1", "dev": "fvtd0"},
 }
 
-PORTED = {"tcp": "6", "udp": "17"}
 # What -N writes as numbers though no file names it.
 NUMBERED = {
     "local": "2",
@@ -237,6 +239,43 @@ def test_route_is_kept_and_written_as_by_ip(name: str) -> None:
 def without_nexthop_object(line: str, expected: str) -> str:
     """ip shows what a nexthop object holds beside its number."""
     return re.sub(r"(nhid \d+) via \S+ dev \S+", r"\1", shown(line)) if "nhid" in expected else shown(line)
+
+
+PREFIXES = st.sampled_from([(4, 32), (6, 128)]).flatmap(
+    lambda kind: st.tuples(st.ip_addresses(v=kind[0]), st.integers(0, kind[1])).map(
+        lambda pair: str(ipaddress.ip_network(pair, strict=False))
+    )
+)
+SPANS = st.tuples(st.integers(1, 65534), st.integers(1, 65534)).map(lambda pair: f"{min(pair)}-{max(pair)}")
+OPTIONS = {
+    "not": st.booleans(),
+    "iif": st.sampled_from(["lo", "fvtd0", "fvtnot"]),
+    "oif": st.sampled_from(["fvtd1", "fvtnot"]),
+    "fwmark": st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 2**32 - 1)).map(lambda m: f"{m[0] & m[1]}/{m[1]}"),
+    "tos": st.sampled_from(["0x04", "0x10", "0x1c"]),
+    "uidrange": SPANS,
+    "ipproto": st.sampled_from(["tcp", "udp"]),
+    "sport": SPANS,
+    "dport": SPANS,
+    "tun_id": st.integers(1, 2**64 - 1),
+    "suppress_prefixlength": st.integers(0, 32),
+    "suppress_ifgroup": st.integers(0, 2**32 - 2),
+}
+PORTED = {"tcp": "6", "udp": "17"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(PREFIXES, st.fixed_dictionaries({}, optional=OPTIONS), st.integers(1, 2**32 - 1))
+def test_any_rule_is_made_once_and_goes_whole(source: str, options: dict[str, t.Any], table: int) -> None:
+    if "ipproto" not in options:
+        options = {name: value for name, value in options.items() if name not in ("sport", "dport")}
+    params = {"priority": 300, "from": source, "table": table, **options}
+    made = ensure(_single.ensure_rule, params)
+    again = ensure(_single.ensure_rule, params)
+    removed = ensure(_single.ensure_rule, {**params, "state": "absent"})
+    assert (made.changed, again.changed, removed.changed) == (True, False, True)
+    assert (made.after, removed.after) == (again.before, made.before)
+    assert "300:" not in ip("rule", "show") + ip("-6", "rule", "show")
 
 
 def test_dscp_where_the_kernel_has_it() -> None:

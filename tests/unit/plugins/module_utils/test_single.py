@@ -239,6 +239,18 @@ def test_a_gateway_is_not_looked_for_behind_the_default_that_it_replaces(route: 
     assert text == "default via 192.0.2.1 dev eth0 table 1500"
 
 
+def test_a_default_by_a_device_makes_a_gateway_reachable_only_where_the_device_is_named(route: Work) -> None:
+    route(dst="0.0.0.0/0", dev="wg0", table=1500)
+    assert route(check=True, dst="10.0.0.0/8", gateway="203.0.113.1", dev="wg0", table=1500).changed
+    with pytest.raises(InvalidInput):
+        route(check=True, dst="10.0.0.0/8", gateway="203.0.113.1", table=1500)
+
+
+def test_of_two_equal_prefixes_the_tables_own_counts(route: Work) -> None:
+    route(dst="192.0.2.0/24", dev="wg0", table=100)
+    assert "dev wg0" in route(check=True, dst="10.0.0.0/8", gateway="192.0.2.1", table=100).plan[0]["text"]
+
+
 def test_name_comes_moves_and_goes(table: Work, tmp_path: pathlib.Path) -> None:
     own = tmp_path / "etc/iproute2/rt_tables.d/fleetvpn.conf"
     steps = []
