@@ -22,7 +22,8 @@ import zipfile
 
 import pytest
 
-from tests.lab import Client, Lab
+from tests.lab import Answer, Client, Lab, Probe
+from tests.lab import addresses as plan
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SITE = """
@@ -107,7 +108,10 @@ class Controller:
 
 @pytest.fixture(scope="module")
 def lab() -> t.Iterator[Lab]:
-    """A split WireGuard, a full OpenVPN and a full WireGuard client; what lies below /usr/local is each one's own."""
+    """A split WireGuard, a full OpenVPN and a full WireGuard client; what lies below /usr/local is each one's own.
+
+    The last one has a container, and a strict reverse path filter, as some distributions set it.
+    """
     if os.geteuid() != 0:
         pytest.fail("functional tests need root: they make network namespaces")
     with Lab() as lab:
@@ -116,7 +120,7 @@ def lab() -> t.Iterator[Lab]:
             ("ovpn", "openvpn", "full"),
             ("full", "wireguard", "full"),
         ):
-            client = lab.client(name, kind, mode=mode)
+            client = lab.client(name, kind, mode=mode, container=name == "full", rp_filter=int(name == "full"))
             client.host.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/local"])
         lab.start()
         yield lab
@@ -258,3 +262,93 @@ class TestStory:
             assert secrets, client.name
             for secret in secrets:
                 assert secret not in said
+
+
+class TestFullTunnelOfWgQuick:
+    """The derived file, as the unit's drop-in uses it, against what wg-quick does by itself. It needs no systemd."""
+
+    before: t.ClassVar[dict[str, t.Any]] = {}
+
+    def test_by_itself_everything_unbound_enters_the_tunnel_and_the_container_is_cut_off(self, lab: Lab) -> None:
+        full = by_name(lab, "full")
+        lab.serve(lab.outside, full.host)
+        self.before["unbound"] = unbound(lab, full)
+        self.before["forwarded"] = forwarded(lab, full)
+        assert self.before["unbound"] == [(True, source) for source in full.inside for _proto in ("tcp", "udp")]
+        assert self.before["forwarded"] == {"wg0"}
+        assert not any(to_inside(lab, full))
+        full.down()
+        self.before["down"] = full.host.run(["sh", "-c", "ip rule; ip -6 rule; nft list ruleset"]).stdout
+
+    @pytest.mark.parametrize("order", ["tunnel first", "endpoint first"])
+    def test_with_the_derived_file_unbound_traffic_goes_where_it_went(
+        self, lab: Lab, controller: Controller, order: str
+    ) -> None:
+        full = by_name(lab, "full")
+        if order == "tunnel first":
+            self.start(lab, full)
+            assert unbound(lab, full) == self.before["unbound"]
+            full.host.write("/etc/systemd/system/wg-quick@wg0.service.d/fleetvpn.conf", "")
+            ran = controller.play("--limit", "full")
+            assert ran.status == 0, ran.text
+        else:
+            self.stop(full)
+            self.start(lab, full)
+            # The device is a new one; the watch would do it.
+            assert controller.play("--limit", "full").status == 0
+        assert unbound(lab, full) == self.before["unbound"]
+        assert forwarded(lab, full) == self.before["forwarded"]
+
+    def test_every_reply_finds_its_way_and_the_container_reaches_the_inside_address(self, lab: Lab) -> None:
+        full = by_name(lab, "full")
+        assert [row for row in lab.survey() if row.client == "full" and not row.arrived] == []
+        assert all(to_inside(lab, full))
+
+    def test_what_the_derived_file_added_goes_away_with_the_tunnel(self, lab: Lab, controller: Controller) -> None:
+        full = by_name(lab, "full")
+        self.stop(full)
+        full.host.run(["rm", "-r", "/etc/systemd/system/wg-quick@wg0.service.d"])
+        assert controller.play("--limit", "full", endpoint_state="absent", endpoint_group_identities=[]).status == 0
+        assert full.host.run(["sh", "-c", "ip rule; ip -6 rule; nft list ruleset"]).stdout == self.before["down"]
+
+    def test_wg_quick_takes_down_by_its_own_file_what_the_derived_one_added(self, lab: Lab) -> None:
+        full = by_name(lab, "full")
+        self.start(lab, full)
+        full.down()
+        assert full.host.run(["sh", "-c", "ip rule; ip -6 rule; nft list ruleset"]).stdout == self.before["down"]
+
+    @staticmethod
+    def start(lab: Lab, client: Client) -> None:
+        """As the drop-in does."""
+        program = REPOSITORY / "roles" / "vpn_wireguard" / "files" / "wg_quick_derive.py"
+        client.host.run(["/usr/bin/python3", "-I", str(program), "wg0"])
+        client.host.run(["wg-quick", "up", "/run/fleetvpn/wg-quick/wg0.conf"])
+        client.tunnel.finish()
+
+    @staticmethod
+    def stop(client: Client) -> None:
+        """As the drop-in does."""
+        client.host.run(["wg-quick", "down", "/run/fleetvpn/wg-quick/wg0.conf"])
+
+
+def unbound(lab: Lab, client: Client) -> list[tuple[bool, str]]:
+    """Whether somebody outside answers sockets that chose no source, and with which source he saw them."""
+    answers = lab.probes([Probe(client.host, to, proto) for to in plan.OUTSIDE_HOST for proto in ("tcp", "udp")])
+    return [(answer.ok, answer.seen) for answer in answers]
+
+
+def forwarded(lab: Lab, client: Client) -> set[str]:
+    """The devices by which what the container sends outside leaves its host."""
+    assert client.container is not None
+    with lab.capture(client.host) as capture:
+        lab.probes([Probe(client.container, to, "udp", timeout=0.3) for to in plan.OUTSIDE_HOST])
+        found: set[str] = set().union(*(capture.left_by(destination=to) for to in plan.OUTSIDE_HOST))
+        return found
+
+
+def to_inside(lab: Lab, client: Client) -> list[Answer]:
+    """Whether the container reaches the inside addresses of its host."""
+    assert client.container is not None
+    return lab.probes(
+        [Probe(client.container, to, proto, timeout=1) for to in client.inside for proto in ("tcp", "icmp")]
+    )
