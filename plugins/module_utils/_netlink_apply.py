@@ -13,7 +13,7 @@ import functools
 import typing as t
 
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
-from ._model.operation import Operation
+from ._model.operation import Operation, Target
 from ._model.route import Route
 from ._model.rule import Rule
 from ._netlink_codec import Codec, device_index
@@ -96,40 +96,17 @@ class Transaction:
 
     def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
         """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
-        rules: dict[int, list[Rule]] = {}
-        if any(self._is_ambiguous(operation, rules) for operation, _request in batch):
+        held = Held(self._kernel)
+        missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
+        if any(missed) and batch[0][0].kind == "rule":
             return [self._answer_alone(prepared) for prepared in batch]
-        return self._kernel.tell([request for _operation, request in batch])
-
-    def _is_ambiguous(self, operation: Operation, rules: dict[int, list[Rule]]) -> bool:
-        """C(rules) are those of each family as the batch has left them so far."""
-        target = operation.target
-        if operation.op != "remove":
-            return False
-        if isinstance(target, Route):
-            return target.family == 4 and target.metric == 0 and not self._holds(target)
-        if not isinstance(target, Rule):
-            return False
-        if target.family not in rules:
-            rules[target.family] = self._kernel.rules(target.family)
-        current = rules[target.family]
-        hit = _hit(target, current)
-        if hit is not None and _same(hit, target):
-            current.remove(hit)
-            return False
-        return hit is not None
-
-    def _holds(self, target: Route) -> bool:
-        """Whether the kernel has the route with this metric: without one, a delete takes any metric."""
-        routes = self._kernel.routes(target.family, table=target.table, protocol=target.protocol or None)
-        return any(_describes(target, route) for route in routes)
+        answers = iter(self._kernel.tell([request for (_operation, request), miss in zip(batch, missed) if not miss]))
+        return [Refused(errno.ESRCH) if miss else next(answers) for miss in missed]
 
     def _answer_alone(self, prepared: Prepared) -> Refused | None:
         operation, request = prepared
-        if self._is_ambiguous(operation, {}):
-            if isinstance(operation.target, Rule):
-                return self._remove_behind(operation.target, request)
-            return Refused(errno.ESRCH)
+        if isinstance(operation.target, Rule) and Held(self._kernel).misses(operation.target):
+            return self._remove_behind(operation.target, request)
         return self._kernel.tell([request])[0]
 
     def _remove_behind(self, target: Rule, request: bytearray) -> Refused | None:
@@ -176,6 +153,43 @@ class Transaction:
         if refused is None or _is_done(inverse, refused):
             return None
         return f"{_text(operation)} ({refused.text})"
+
+
+class Held:
+    """What the kernel holds of what a delete can miss, read once, and kept up with the deletes asked about."""
+
+    def __init__(self, kernel: Channel) -> None:
+        self._kernel = kernel
+        self._rules: dict[int, list[Rule]] = {}
+        self._routes: dict[tuple[int, int], dict[t.Any, Route]] = {}
+
+    def misses(self, target: Target) -> bool:
+        """Whether a delete of C(target) would take something else."""
+        if isinstance(target, Rule):
+            return self._misses_rule(target)
+        # Without a metric, a delete takes any; IPv6 routes always have one.
+        if isinstance(target, Route) and target.family == 4 and target.metric == 0:
+            route = self._routes_like(target).get(target.key)
+            return route is None or not _describes(target, route)
+        return False
+
+    def _misses_rule(self, target: Rule) -> bool:
+        if target.family not in self._rules:
+            self._rules[target.family] = self._kernel.rules(target.family)
+        current = self._rules[target.family]
+        hit = _hit(target, current)
+        if hit is not None and _same(hit, target):
+            current.remove(hit)
+            return False
+        return hit is not None
+
+    def _routes_like(self, target: Route) -> dict[t.Any, Route]:
+        """Routes of its table and owner by key. A key can be there twice (append): the first is what a delete takes."""
+        where = (target.table, target.protocol)
+        if where not in self._routes:
+            found = self._kernel.routes(4, table=target.table, protocol=target.protocol or None)
+            self._routes[where] = {route.key: route for route in reversed(found)}
+        return self._routes[where]
 
 
 def failure(refused: Refused, operation: str) -> RoutingError:
