@@ -92,11 +92,6 @@ class Names:
         """The name that iproute2 shows for a number: of several, the last one read."""
         return next((entry.name for entry in reversed(self.entries) if entry.id == number), None)
 
-    def adding(self, tables: t.Mapping[int, str]) -> Names:
-        """With names of which our own file will soon hold the lines."""
-        mine = [entry for entry in self.entries if not (entry.ours and entry.name in tables.values())]
-        return dataclasses.replace(self, entries=(*mine, *(Name(at, name, self.path) for at, name in tables.items())))
-
     @property
     def path(self) -> pathlib.Path:
         """Our own file."""

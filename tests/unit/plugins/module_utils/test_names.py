@@ -143,12 +143,6 @@ def test_protocols_get_their_names_unless_somebody_gave_others(tmp_path: pathlib
     assert not name_protocols(root=root)
 
 
-def test_names_that_will_be_written_can_be_used_already(tmp_path: pathlib.Path) -> None:
-    root = host(tmp_path, etc__iproute2__rt_tables_DOT_d__fleetvpn_DOT_conf="2000 inside\n")
-    names = Names.read(root=root).adding({2001: "inside", 2002: "outside"})
-    assert (names.table("inside", "table"), names.table("outside", "table")) == (2001, 2002)
-
-
 def test_where_nothing_can_be_written_the_path_is_named(tmp_path: pathlib.Path) -> None:
     # Holds for root too, unlike a mode.
     (tmp_path / "etc").mkdir()
