@@ -138,21 +138,23 @@ class Transaction:
 
     def _undone(self, operation: Operation, refused: Refused) -> RoutingError:
         """Take back what was done, the last first; the error to raise."""
-        left = [text for text in map(self._take_back, reversed(self._done)) if text is not None]
+        batches = _batches([_inverse(done) for done in reversed(self._done)])
+        left = [text for batch in batches for text in self._back(batch)]
         if left:
             refused = Refused(refused.errno, f"{refused.text}; could not be undone: {', '.join(left)}")
         return failure(refused, _text(operation))
 
-    def _take_back(self, operation: Operation) -> str | None:
-        """Undo one operation; what to tell if that fails."""
-        inverse = _inverse(operation)
-        try:
-            refused = self._answers([(inverse, self._codec.operation(inverse, self._index))])[0]
-        except Refused as exc:
-            refused = exc
-        if refused is None or _is_done(inverse, refused):
-            return None
-        return f"{_text(operation)} ({refused.text})"
+    def _back(self, inverses: t.Sequence[Operation]) -> list[str]:
+        """Carry out inverse operations; those that failed, and why."""
+        prepared, left = [], []
+        for inverse in inverses:
+            try:
+                prepared.append((inverse, self._codec.operation(inverse, self._index)))
+            except Refused as refused:
+                left.append((inverse, refused))
+        answers = zip(prepared, self._answers(prepared)) if prepared else ()
+        left += [(inverse, refused) for (inverse, _request), refused in answers if refused is not None]
+        return [f"{_text(inverse)} ({refused.text})" for inverse, refused in left if not _is_done(inverse, refused)]
 
 
 class Held:
