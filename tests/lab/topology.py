@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from . import addresses as plan
@@ -156,7 +157,9 @@ def pod(wires: Wires, host: Host) -> Host:
 def make_bridge(host: Host, name: str) -> None:
     """A bridge that forwards at once and floods neighbour discovery."""
     settings = {"br_forward_delay": 0, "br_stp_state": 0, "br_mcast_snooping": 0}
-    host.batch().add("link", "add", ifname=name, kind="bridge", **settings).send()
+    # Stated, so that it stays: otherwise it changes with the ports, and neighbours keep the one that they knew.
+    address = f"02:{os.urandom(5).hex(':')}"
+    host.batch().add("link", "add", ifname=name, kind="bridge", address=address, **settings).send()
     host.up(name)
 
 

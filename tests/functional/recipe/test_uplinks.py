@@ -1,0 +1,160 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Uplinks: gateways outside the link's prefix, gateways that change, and two uplinks on one host."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from tests.functional.recipe.conftest import Make
+from tests.functional.recipe.hosts import CORP, INET, T_INET, UPLINK, UPLINK_MAIN, Endpoint, Question, ask
+from tests.lab import addresses as plan
+
+
+class TestOffLinkGateway:
+    """A /32 on the uplink, and a gateway that only a host route in main makes known."""
+
+    def test_it_carries(self, make: Make) -> None:
+        endpoint = make(cloud=True)
+        endpoint.apply(CORP, INET)
+        assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_without_the_host_route_in_main(self, make: Make, when: str) -> None:
+        endpoint = make(cloud=True)
+        if when == "after":
+            endpoint.apply(CORP, INET)
+        endpoint.ip(f"route del {plan.CLOUD_GATEWAY[0]} dev up0")
+        endpoint.apply(CORP, INET)
+        assert not endpoint.apply().changed
+        assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+
+    def test_without_onlink_the_kernel_refuses_the_gateway(self, make: Make) -> None:
+        endpoint = make(cloud=True)
+        endpoint.apply(CORP, INET)
+        endpoint.ip(f"route del {plan.CLOUD_GATEWAY[0]} dev up0")
+        route = f"route replace default via {plan.CLOUD_GATEWAY[0]} dev up0 table {T_INET}"
+        assert "invalid gateway" in endpoint.refused(route)
+        endpoint.ip(f"{route} onlink")
+
+    def test_a_stated_gateway_outside_the_prefix(self, make: Make) -> None:
+        endpoint = make(cloud=True)
+        endpoint.ip("route del default", "-6 route del default", f"route del {plan.CLOUD_GATEWAY[0]} dev up0")
+        endpoint.apply(CORP, {**INET, "gateway": list(plan.CLOUD_GATEWAY)})
+        assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
+
+
+class TestGatewayChanges:
+    def test_it_is_followed(self, endpoint: Endpoint) -> None:
+        """The second router forwards as well; who got the packets is seen there."""
+        endpoint.apply(CORP, INET)
+        second = endpoint.lab.hosts["r2-0"]
+        for family, at in (("-4", 0), ("-6", 1)):
+            endpoint.ip(f"{family} route replace default via {plan.in_lan(0, 254)[at]} dev up0")
+        endpoint.apply()
+        with endpoint.lab.capture(second, settle=0.05) as seen:
+            assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
+        for address in endpoint.outside.values():
+            assert seen.seen(source=address, outgoing=False)
+
+    def test_a_vpn_that_replaced_the_default_does_not_fool_it(self, endpoint: Endpoint) -> None:
+        endpoint.apply(CORP, INET)
+        before = endpoint.state()
+        for family, at in (("-4", 0), ("-6", 1)):
+            endpoint.ip(
+                f"{family} route add {plan.GATEWAY[at]} via {plan.in_lan(0, 1)[at]} dev up0",
+                f"{family} route replace default dev vpn0",
+            )
+        endpoint.apply()
+        assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+        tables = [line for line in before.splitlines() if f"table {T_INET} " in line]
+        assert tables
+        assert [line for line in endpoint.state().splitlines() if f"table {T_INET} " in line] == tables
+
+
+class TestTwoUplinks:
+    """A dock beside Wi-Fi, or two interfaces in a cloud: in two subnets (lan 1) or in one (lan 0)."""
+
+    @pytest.fixture(params=[0, 1], ids=["one-subnet", "two-subnets"])
+    def docked(self, request: pytest.FixtureRequest, make: Make) -> tuple[Endpoint, int, tuple[str, str]]:
+        endpoint = make()
+        # Each device answers ARP for its own address alone; otherwise the LAN decides by which one packets come in.
+        endpoint.host.sysctl(ipv4__conf__all__arp_ignore=1, ipv4__conf__all__arp_announce=2)
+        return endpoint, request.param, endpoint.lab.second_uplink(endpoint.client, request.param)
+
+    def identities(self, lan: int) -> tuple[dict[str, t.Any], ...]:
+        return CORP, INET, {"name": "dock", "interface": ["up1"], "gateway": list(plan.in_lan(lan, 1))}
+
+    def questions(self, endpoint: Endpoint, lan: int, second: tuple[str, str], at: int) -> list[Question]:
+        neighbour, other = endpoint.lab.hosts["nbr0"], endpoint.lab.hosts[f"nbr{lan}"]
+        return [
+            *ask(neighbour, second[at], endpoint.name, plan.in_lan(0, 200)[at]),
+            *ask(other, second[at], endpoint.name, plan.in_lan(lan, 200)[at]),
+            *ask(other, endpoint.outside[6 if at else 4], endpoint.name, plan.in_lan(lan, 200)[at]),
+            *ask(endpoint.lab.corporate, second[at], endpoint.name, plan.CORPORATE_HOST[at]),
+            *ask(endpoint.host, plan.ANYCAST[at], UPLINK, second[at], source=second[at]),
+            *ask(endpoint.host, plan.in_lan(0, 200)[at], "nbr0", second[at], source=second[at]),
+            *ask(endpoint.host, plan.CONTAINER[at], endpoint.container.name, second[at], source=second[at]),
+            *ask(endpoint.container, second[at], endpoint.name, plan.CONTAINER[at]),
+        ]
+
+    @pytest.mark.parametrize("rp_filter", [0, 1])
+    def test_each_answers_by_its_own(self, docked: tuple[Endpoint, int, tuple[str, str]], rp_filter: int) -> None:
+        endpoint, lan, second = docked
+        endpoint.strict(rp_filter)
+        endpoint.apply(*self.identities(lan))
+        with endpoint.capture() as seen:
+            assert endpoint.wrong(*(self.questions(endpoint, lan, second, at) for at in (0, 1))) == []
+            assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+        for address in second:
+            assert seen.left_by(source=address) == {"up1", "br0", "c0"}
+        for address in endpoint.outside.values():
+            assert seen.left_by(source=address) == {"up0", "br0", "c0"}
+
+    def test_without_the_group_the_second_answers_by_the_first(
+        self, docked: tuple[Endpoint, int, tuple[str, str]]
+    ) -> None:
+        endpoint, lan, second = docked
+        endpoint.apply(*self.identities(lan))
+        endpoint.ip("link set up0 group 0", "link set up1 group 0")
+        with endpoint.capture() as seen:
+            endpoint.wrong(*(self.questions(endpoint, lan, second, at) for at in (0, 1)))
+        for address in second:
+            assert "up0" in seen.left_by(source=address)
+
+    def test_a_static_route_by_its_own_device_is_kept(self, docked: tuple[Endpoint, int, tuple[str, str]]) -> None:
+        """Main cannot be asked for it any more, so the table of the uplink has it."""
+        endpoint, lan, _second = docked
+        endpoint.apply(*self.identities(lan))
+        sides = [
+            q
+            for f, address in endpoint.outside.items()
+            for q in (
+                *ask(endpoint.host, plan.SIDE_HOST[f == 6], "r2-0", address, source=address),
+                *ask(endpoint.host, plan.SIDE_HOST[f == 6], "r2-0"),
+            )
+        ]
+        assert endpoint.wrong(sides) == []
+        for family, net in zip(("-4", "-6"), plan.SIDE_NET, strict=True):
+            endpoint.ip(f"{family} route del {net} table {T_INET}")
+        assert len(endpoint.wrong(sides)) >= 6
+
+    def test_a_pattern_gives_each_device_a_table(self, docked: tuple[Endpoint, int, tuple[str, str]]) -> None:
+        endpoint, lan, second = docked
+        for family, gateway in zip(("-4", "-6"), plan.in_lan(lan, 1), strict=True):
+            endpoint.ip(f"{family} route add default via {gateway} dev up1 metric 2048")
+        found = endpoint.apply(CORP, {**INET, "interface": ["up*"]})
+        assert len({entry["table"] for entry in found.proof.identities}) == 3
+        assert endpoint.wrong(*(self.questions(endpoint, lan, second, at) for at in (0, 1))) == []
+        assert not endpoint.apply().changed
+
+    def test_the_second_goes_again(self, docked: tuple[Endpoint, int, tuple[str, str]]) -> None:
+        endpoint, lan, _second = docked
+        endpoint.apply(*self.identities(lan))
+        endpoint.ip("link del up1")
+        endpoint.apply(CORP, INET)
+        assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+        assert [r for r in endpoint.host.ip_json("rule") if r["priority"] == UPLINK_MAIN]
