@@ -109,14 +109,19 @@ def real_host(netns: str) -> t.Iterator[RealHost]:
     addresses = [f"addr add {address} dev {dev} {'nodad' if ':' in address else ''}" for dev, address in ADDRESSES]
     ip("-n", netns, lines=links + addresses)
     with open_kernel(netns) as kernel:
-        wait_until(lambda: {one.dev for one in kernel.routes(6, table=255) if one.type == "multicast"} == set(names))
+        wait_until(lambda: settled(kernel))
         yield RealHost(netns, kernel)
 
 
-def wait_until(settled: t.Callable[[], bool]) -> None:
-    """A device that comes up has its last route some time later."""
+def settled(kernel: Kernel) -> bool:
+    """The kernel makes an address's own route, and a device's multicast route, some time after the address."""
+    routes = {(one.type, one.dev) for one in kernel.routes(6, table=255)}
+    return {(kind, dev) for kind in ("local", "multicast") for dev in ("fvt0", "fvt1")} <= routes
+
+
+def wait_until(ready: t.Callable[[], bool]) -> None:
     until = time.monotonic() + 10
-    while not settled():
+    while not ready():
         assert time.monotonic() < until
         time.sleep(0.01)
 
