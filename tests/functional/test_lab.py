@@ -11,7 +11,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
+import threading
 import typing as t
 
 import pytest
@@ -20,6 +20,7 @@ from tests.lab import Client, Lab, Probe
 from tests.lab import addresses as plan
 from tests.lab.runs import ROOT, leftovers
 from tests.lab.survey import table
+from tests.lab.tunnel import wait_for
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -336,14 +337,16 @@ class TestEnd:
                 assert leftovers(living.run_id)
                 assert living.probe(living.outside, plan.CORPORATE_HOST[0])
 
+    def test_processes_that_outlive_a_killed_run_are_ended(self) -> None:
+        run = killed_run(leaving=("sleep", "60"))
+        with Lab():
+            assert leftovers(run) == []
+
     def test_hosts_end_with_the_program_that_holds_them(self) -> None:
         with Lab.fleet(2) as lab:
             pids = [host.pid for host in lab.hosts.values()]
             lab._holders._process.kill()
-            deadline = time.monotonic() + 10
-            while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert [pid for pid in pids if is_alive(pid)] == []
+            wait_for(lambda: not any(is_alive(pid) for pid in pids), "all hosts ended")
 
     def test_sigterm_cleans_up_at_once(self) -> None:
         process, run = start_run()
@@ -386,15 +389,17 @@ with Lab.fleet(2) as lab:
     return process, process.stdout.readline().strip()
 
 
-def killed_run() -> str:
-    """The name of a run that was killed a moment ago; none of its processes is left."""
+def killed_run(leaving: t.Sequence[str] = ()) -> str:
+    """The name of a run that was killed a moment ago; none of its processes is left, but one if so wanted."""
     process, run = start_run()
+    left = subprocess.Popen(["ip", "netns", "exec", f"fvt-{run}-inet", *leaving]) if leaving else None
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 10
-    while processes_of(run) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert processes_of(run) == []
+    if left is not None:
+        wait_for(lambda: processes_of(run) == [str(left.pid)], "only what was to be left is left")
+        threading.Thread(target=left.wait).start()
+        return run
+    wait_for(lambda: processes_of(run) == [], "no process left")
     return run
 
 

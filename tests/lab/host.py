@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import json
 import pathlib
 import socket
+import struct
 import subprocess
 import typing as t
 
@@ -22,6 +24,8 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 _NO_DAD = 0x02
+_SIOCGIFFLAGS = 0x8913
+_IFF_RUNNING = 0x40
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -139,6 +143,12 @@ class Host:
         """Whether there is such a device now."""
         with syscalls.network_of(self.pid):
             return any(name == device for _index, name in socket.if_nameindex())
+
+    def carries(self, device: str) -> bool:
+        """Whether a device that is up passes packets already: the end that came up first does so a moment later."""
+        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16sH14x", device.encode(), 0))
+        return bool(struct.unpack_from("16sH", answer)[1] & _IFF_RUNNING)
 
     def owns(self, address: str) -> bool:
         """Whether an address is local and usable now: it can be bound."""

@@ -28,7 +28,7 @@ from .responder import PORT, Responder
 from .runs import Run
 from .standin import Standin
 from .survey import Row, survey
-from .tunnel import MODES, Client, Tunnel
+from .tunnel import MODES, Client, Tunnel, connect
 from .wireguard import Wireguard, WireguardGateway
 
 
@@ -103,8 +103,7 @@ class Lab:
         self._cables.append((one, device, other))
         if bridge:
             one.batch().add("link", "set", index=one.index(device), master=one.index(bridge)).send()
-        one.up(device)
-        other.up(peer)
+        connect(one, device, other, peer)
 
     def lan(self, number: int = 0) -> tuple[Host, Host]:
         """A LAN's second router and neighbour; the LAN is made when it is first asked for."""

@@ -17,6 +17,7 @@ import pathlib
 import secrets
 import shutil
 import signal
+import time
 import typing as t
 
 from . import syscalls
@@ -118,12 +119,26 @@ def _remove(directory: pathlib.Path) -> None:
 
 
 def _end_processes(namespaces: set[int]) -> None:
+    """Kill what lives in these namespaces, and wait until it is dead: it might still write to the run's directory."""
+    deadline = time.monotonic() + 10
+    while namespaces and (pids := _inhabitants(namespaces)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes of an earlier run do not end: {pids}")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _inhabitants(namespaces: set[int]) -> list[int]:
     """As `ip netns pids` for all of them, in one walk over /proc."""
+    found = []
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         # Unreadable even for us: certainly none of ours.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if namespaces and (process / "ns/net").stat().st_ino in namespaces and process.name != str(os.getpid()):
-                os.kill(int(process.name), signal.SIGKILL)
+            if (process / "ns/net").stat().st_ino in namespaces and process.name != str(os.getpid()):
+                found.append(int(process.name))
+    return found
 
 
 def _is_namespace(handle: pathlib.Path) -> bool:

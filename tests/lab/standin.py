@@ -14,6 +14,7 @@ import typing as t
 from . import addresses as plan
 from .host import Host
 from .topology import single
+from .tunnel import connect
 
 DEVICE = "vpn0"
 _NOARP = 0x80
@@ -29,7 +30,7 @@ class Standin:
 
     def __init__(self, host: Host, gateway: Host, inside: t.Sequence[str], mode: str) -> None:
         self.host, self._gateway = host, gateway
-        self._peer = f"s-{host.name}"[:15]
+        self._peer = f"s{host.pid}"
         self._inside: tuple[str, ...] = ()
         self._mode = mode
         self.configure(inside, mode)
@@ -47,7 +48,7 @@ class Standin:
         self._gateway.batch().add("link", "add", ifname=self._peer, kind="veth", peer=peer, address=_MAC).send()
         for host, device in ((self._gateway, self._peer), (self.host, DEVICE)):
             host.batch().add("link", "set", index=host.index(device), flags=_NOARP, change=_NOARP).send()
-            host.up(device)
+        connect(self._gateway, self._peer, self.host, DEVICE)
         self.host.address(DEVICE, *single(self._inside))
         for address in single(self._inside):
             self._gateway.route(address, dev=self._peer)

@@ -71,10 +71,17 @@ class Client:
         self.inside = tuple(inside)
 
 
+def connect(one: Host, device: str, other: Host, peer: str) -> None:
+    """Both ends of a cable up, and passing packets."""
+    one.up(device)
+    other.up(peer)
+    wait_for(lambda: one.carries(device) and other.carries(peer), f"{one.name} {device} to {other.name} {peer}")
+
+
 def wait_for(condition: t.Callable[[], bool], what: str, *, seconds: float = 30) -> None:
     """Until it holds. Raises TimeoutError that says what did not happen."""
     deadline = time.monotonic() + seconds
-    pause = 0.01
+    pause = 0.001
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
