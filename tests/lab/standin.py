@@ -30,7 +30,9 @@ class Standin:
 
     def __init__(self, host: Host, gateway: Host, inside: t.Sequence[str], mode: str) -> None:
         self.host, self._gateway = host, gateway
-        self._peer = f"s{host.pid}"
+        self.peer = f"s-{host.name}"  # the gateway's end
+        if len(self.peer) > 15:
+            raise ValueError(f"{host.name}: a device of the gateway is named after it, so 13 characters at most")
         self._inside: tuple[str, ...] = ()
         self._mode = mode
         self.configure(inside, mode)
@@ -41,17 +43,17 @@ class Standin:
 
     def begin(self) -> None:
         """Both ends up, addresses and routes as a client would write them."""
-        if self._gateway.has_device(self._peer):
+        if self._gateway.has_device(self.peer):
             # The client has rebooted, and its old namespace is not quite gone.
-            self._gateway.batch().add("link", "del", index=self._gateway.index(self._peer)).send()
+            self._gateway.batch().add("link", "del", index=self._gateway.index(self.peer)).send()
         peer = {"ifname": DEVICE, "net_ns_pid": self.host.pid, "address": _MAC}
-        self._gateway.batch().add("link", "add", ifname=self._peer, kind="veth", peer=peer, address=_MAC).send()
-        for host, device in ((self._gateway, self._peer), (self.host, DEVICE)):
+        self._gateway.batch().add("link", "add", ifname=self.peer, kind="veth", peer=peer, address=_MAC).send()
+        for host, device in ((self._gateway, self.peer), (self.host, DEVICE)):
             host.batch().add("link", "set", index=host.index(device), flags=_NOARP, change=_NOARP).send()
-        connect(self._gateway, self._peer, self.host, DEVICE)
+        connect(self._gateway, self.peer, self.host, DEVICE)
         self.host.address(DEVICE, *single(self._inside))
         for address in single(self._inside):
-            self._gateway.route(address, dev=self._peer)
+            self._gateway.route(address, dev=self.peer)
         for prefix in self._routes():
             self.host.route(prefix, dev=DEVICE)
 
