@@ -112,9 +112,9 @@ def _steps(files: t.Iterable[File]) -> tuple[tuple[str, File], ...]:
 
 
 def _links(root: pathlib.Path) -> list[File]:
-    """The links that enabled our units."""
-    folder = root / _UNITS
-    return [File(path, None) for name in (units.BOOT, units.WATCH) for path in sorted(folder.glob(f"*.wants/{name}"))]
+    """The links that enabled our units, dangling or not."""
+    folders = sorted((root / _UNITS).glob("*.wants"))
+    return [File(folder / name, None) for name in (units.BOOT, units.WATCH) for folder in folders]
 
 
 def _newer(path: pathlib.Path) -> str | None:
