@@ -25,6 +25,7 @@ from ._questions import Questions
 from ._read import foreign_tables, preflight, read_current, read_facts
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
+from ._refuse import fitted, refuse_lost_gotos
 from ._sets import Scope, choose_numbers, refuse_found, refuse_shared, remembered, scope_of
 from ._store import Record, Store, objects_from
 from ._verify import Proof, identity_paths, prove
@@ -132,11 +133,13 @@ def _look(kernel: Kernel, host: Surroundings, request: Request) -> _Situation:
     record = mine[0] if mine else None
     numbers = choose_numbers(request.params.get("numbers") or {}, record, others)
     declaration = parse_declaration(request.name, {} if request.absent else request.params, numbers, host.table)
+    declaration = fitted(declaration, kernel, patient=not request.undo_wrong)
     refuse_shared(declaration, others)
     scope = scope_of(numbers, mine, others.values())
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
     outcome = build(declaration, facts)
+    refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
     desired = dataclasses.replace(outcome.desired, restored=_restored(record, outcome, facts, numbers.group))
     return _Situation(declaration, record, scope, facts, outcome, desired)

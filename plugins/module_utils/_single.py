@@ -14,8 +14,8 @@ import dataclasses
 import platform
 import typing as t
 
-from ._errors import Conflict, InvalidInput, VerificationError
-from ._model.fields import FAMILY_NAMES, RESERVED_TABLES
+from ._errors import Conflict, VerificationError
+from ._model.fields import RESERVED_TABLES
 from ._model.operation import Operation
 from ._model.route import Route
 from ._model.rule import Rule, refuse_unsupported
@@ -23,6 +23,7 @@ from ._model.table import Table, table_name
 from ._names import Names, edit, edited
 from ._plan import Plan
 from ._reach import completed
+from ._refuse import refuse_lost_goto
 from ._worker import Result
 
 if t.TYPE_CHECKING:
@@ -56,7 +57,7 @@ def ensure_rule(context: Context) -> Result:
     with context.open_kernel() as kernel:
         rules = kernel.rules(rule.family)
         if present:
-            _refuse_lost_goto(rule, rules)
+            refuse_lost_goto(rule, {(found.family, found.priority) for found in rules})
         change = _kernel_change(
             kernel,
             read=lambda: [found for found in kernel.rules(rule.family) if _same(found, rule)],
@@ -179,12 +180,6 @@ def _twins(rule: Rule, rules: t.Iterable[Rule]) -> tuple[str, ...]:
     owners = sorted({found.protocol for found in rules if found == rule} - {rule.protocol})
     text = rule.text().replace("\t", " ")
     return tuple(f"an equal rule of protocol {owner} is left alone: {text}" for owner in owners)
-
-
-def _refuse_lost_goto(rule: Rule, rules: t.Iterable[Rule]) -> None:
-    if rule.goto is not None and all(found.priority != rule.goto for found in rules):
-        accepted = f"the priority of an {FAMILY_NAMES[rule.family]} rule that exists"
-        raise InvalidInput("leads to no rule", field="goto", value=rule.goto, accepted=accepted)
 
 
 def route_steps(route: Route, found: t.Sequence[Route], *, present: bool) -> Steps:

@@ -1,0 +1,58 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""What of a declaration this host cannot carry, refused before anything changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import typing as t
+
+from ._errors import InvalidInput
+from ._model.fields import FAMILY_NAMES
+from ._model.rule import refuse_unsupported
+from ._reach import completed
+
+if t.TYPE_CHECKING:
+    from ._kernel import Kernel
+    from ._model.declaration import Declaration
+    from ._model.route import Route
+    from ._model.rule import Rule
+
+
+def fitted(declaration: Declaration, kernel: Kernel, *, patient: bool) -> Declaration:
+    """The declaration with the device of every gateway. Raises InvalidInput and NotSupported.
+
+    At boot (C(patient)) a device may not be there yet: its routes wait, and the rest is not held up.
+    """
+    for index, rule in enumerate(declaration.rules):
+        refuse_unsupported(rule, platform.release(), field=f"rules[{index}]")
+    routes = [_completed(route, index, kernel, patient=patient) for index, route in enumerate(declaration.routes)]
+    return dataclasses.replace(declaration, routes=tuple(route for route in routes if route is not None))
+
+
+def _completed(route: Route, index: int, kernel: Kernel, *, patient: bool) -> Route | None:
+    try:
+        return completed(route, kernel, field=f"routes[{index}]")
+    except InvalidInput:
+        if patient:
+            return None
+        raise
+
+
+def refuse_lost_gotos(rules: t.Sequence[Rule], planned: t.Iterable[Rule], kernel: Kernel) -> None:
+    """Refuse a stated rule whose goto leads to no rule, present or planned."""
+    known = {(rule.family, rule.priority) for family in FAMILY_NAMES for rule in kernel.rules(family)}
+    known |= {(rule.family, rule.priority) for rule in planned}
+    for index, rule in enumerate(rules):
+        refuse_lost_goto(rule, known, field=f"rules[{index}].goto")
+
+
+def refuse_lost_goto(rule: Rule, known: t.Container[tuple[int, int]], *, field: str = "goto") -> None:
+    """Refuse a goto to a priority that C(known), pairs of family and priority, does not have."""
+    if rule.goto is not None and (rule.family, rule.goto) not in known:
+        accepted = f"the priority of an {FAMILY_NAMES[rule.family]} rule that exists"
+        raise InvalidInput("leads to no rule", field=field, value=rule.goto, accepted=accepted)
