@@ -114,6 +114,11 @@ class TestInstalled:
         assert kept == (expected == VERSION)
         assert ("newer" in str(done.get("warnings"))) == (expected != VERSION)
 
+    def test_with_units_that_systemd_understands(self, host: Host) -> None:
+        declare(host)
+        done = host.run(["systemd-analyze", "verify", BOOT_UNIT, WATCH_UNIT], check=False)
+        assert (done.returncode, "fleetvpn" in done.stderr) == (0, False), done.stderr
+
     def test_only_for_what_is_persistent(self, host: Host) -> None:
         declare(host, persistent=False)
         assert not any(exists(host, PROGRAM, BOOT_UNIT, WATCH_UNIT))
@@ -201,6 +206,16 @@ class TestSets:
         host.run(["ip", "rule", "del", "pref", "2301"])
         assert program(host, "apply", "--set", "second").stdout.startswith("second: no changes")
         assert program(host, "apply", "--set", "main").stdout.startswith("main: 1 change;")
+
+
+    def test_that_prune_nothing_do_not_prune_here_either(self, host: Host) -> None:
+        third = OTHER_SET["identities"][0]
+        declare(host, identities=[*IDENTITIES, third])
+        declare(host, prune=False)
+        connect(host, INSIDE)
+        assert program(host, "apply").returncode == 0
+        assert len(rules_from(host, INSIDE)) == 3
+        assert "unreachable" in rules_from(host, "10.8.0.1")
 
 
 class TestStatus:
