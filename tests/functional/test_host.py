@@ -207,7 +207,6 @@ class TestSets:
         assert program(host, "apply", "--set", "second").stdout.startswith("second: no changes")
         assert program(host, "apply", "--set", "main").stdout.startswith("main: 1 change;")
 
-
     def test_that_prune_nothing_do_not_prune_here_either(self, host: Host) -> None:
         third = OTHER_SET["identities"][0]
         declare(host, identities=[*IDENTITIES, third])
