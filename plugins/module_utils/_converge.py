@@ -23,6 +23,7 @@ from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
 from ._questions import Questions
 from ._read import foreign_tables, preflight, read_current, read_facts
+from ._reading import Reading
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
 from ._refuse import fitted, refuse_lost_gotos
@@ -32,6 +33,7 @@ from ._verify import Proof, identity_paths, prove
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
+    from ._reading import Readable
 
 # A change can uncover another (a second copy of a rule, an object that came meanwhile); a kernel that needs more rounds
 # than this is being fought over.
@@ -109,11 +111,12 @@ class _Situation:
 
 def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     """Bring the kernel to what is asked for, and prove it. After a RoutingError the state is what it was before."""
-    situation = _look(kernel, host, request)
-    warnings = preflight(kernel, situation.desired, situation.scope)
+    reading = Reading(kernel)
+    situation = _look(reading, host, request)
+    warnings = preflight(reading, situation.desired, situation.scope)
     identities = identity_paths(situation.outcome, situation.facts)
     questions = Questions(kernel, () if request.absent else request.paths, identities, host.table)
-    plan = _difference(kernel, situation, request)
+    plan = _difference(reading, situation, request)
     record = _record(situation, request, plan)
     names = host.misnamed_tables(record.names, situation.record.names if situation.record else {})
     recorded = _is_stale(host, request, record)
@@ -127,7 +130,7 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record)
 
 
-def _look(kernel: Kernel, host: Surroundings, request: Request) -> _Situation:
+def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
     """Everything that is read, and everything that can be refused."""
     mine, others = _records(host, request.name)
     record = mine[0] if mine else None
@@ -173,7 +176,7 @@ def _restored(record: Record | None, outcome: Outcome, facts: Facts, group: int)
     return tuple(LinkGroup(name, old) for name, old in sorted(before.items()) if name in ours - kept)
 
 
-def _difference(kernel: Kernel, situation: _Situation, request: Request) -> Plan:
+def _difference(kernel: Readable, situation: _Situation, request: Request) -> Plan:
     """The plan from a fresh dump."""
     plan = make_plan(situation.desired, read_current(kernel, situation.desired, situation.scope))
     if request.prune or request.absent:

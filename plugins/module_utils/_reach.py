@@ -20,10 +20,10 @@ from ._model.route import Nexthop, Route
 from ._model.state import Flow
 
 if t.TYPE_CHECKING:
-    from ._kernel import Kernel
+    from ._reading import Readable
 
 
-def completed(route: Route, kernel: Kernel, *, field: str = "") -> Route:
+def completed(route: Route, kernel: Readable, *, field: str = "") -> Route:
     """The route with the device of every gateway. C(field) is the prefix for error messages.
 
     Raises InvalidInput for a device that does not exist, a gateway that is not reachable, and a source that is not
@@ -41,7 +41,7 @@ def completed(route: Route, kernel: Kernel, *, field: str = "") -> Route:
     return route.by(devices)
 
 
-def _device(way: Nexthop, before: str, names: t.Sequence[str], table: int, kernel: Kernel) -> str | None:
+def _device(way: Nexthop, before: str, names: t.Sequence[str], table: int, kernel: Readable) -> str | None:
     if way.dev is not None and way.dev not in names:
         accepted = f"a device of this host: {', '.join(names)}"
         raise InvalidInput("is no device", field=f"{before}dev", value=way.dev, accepted=accepted)
@@ -55,7 +55,7 @@ def _device(way: Nexthop, before: str, names: t.Sequence[str], table: int, kerne
     return found
 
 
-def _device_of_gateway(gateway: str, dev: str | None, table: int, kernel: Kernel) -> str | None:
+def _device_of_gateway(gateway: str, dev: str | None, table: int, kernel: Readable) -> str | None:
     """The device of the longest connected prefix, in the route's table or in main, else what the rules lead to."""
     address = ipaddress.ip_address(gateway)
     if address.version == 6 and address.is_link_local:
@@ -81,6 +81,6 @@ def _leads_to(way: Nexthop, dev: str | None) -> bool:
     return way.gateway is None and dev in (None, way.dev)
 
 
-def _local(address: str, kernel: Kernel) -> bool:
+def _local(address: str, kernel: Readable) -> bool:
     known = any(found.address == address for found in kernel.addresses())
     return known or kernel.lookup(Flow(6 if ":" in address else 4, address)).type == "local"

@@ -18,14 +18,14 @@ from ._recipe.facts import MAIN, Facts, Remembered
 from ._sets import Scope
 
 if t.TYPE_CHECKING:
-    from ._kernel import Kernel
+    from ._reading import Readable
 
 FAMILIES = (4, 6)
 LOCAL_TABLE = 255
 
 
 def read_facts(
-    kernel: Kernel,
+    kernel: Readable,
     remembered: t.Mapping[str, Remembered],
     tunnels: t.Mapping[str, str],
     leases: t.Mapping[str, tuple[str, ...]],
@@ -51,7 +51,7 @@ def read_facts(
     )
 
 
-def read_current(kernel: Kernel, desired: Desired, scope: Scope, links: t.Sequence[LinkGroup] | None = None) -> Current:
+def read_current(kernel: Readable, desired: Desired, scope: Scope) -> Current:
     """What the kernel holds of what this set owns or wants, from a fresh dump."""
     tables = {route.table for route in desired.routes} | {route.table for route in scope.recorded_routes}
     asked = {route.key for route in desired.routes}
@@ -68,7 +68,7 @@ def read_current(kernel: Kernel, desired: Desired, scope: Scope, links: t.Sequen
         for rule in kernel.rules(family)
         if scope.owns_rule(rule) or _ours(rule, wanted, scope)
     ]
-    groups = links if links is not None else [LinkGroup(link.name, link.group) for link in kernel.links()]
+    groups = [LinkGroup(link.name, link.group) for link in kernel.links()]
     return Current(tuple(rules), tuple(own), tuple(_occupied(kernel, desired, scope)), tuple(groups))
 
 
@@ -77,7 +77,7 @@ def _ours(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> bool:
     return rule in wanted and rule.protocol == scope.numbers.protocol
 
 
-def _occupied(kernel: Kernel, desired: Desired, scope: Scope) -> t.Iterator[Route]:
+def _occupied(kernel: Readable, desired: Desired, scope: Scope) -> t.Iterator[Route]:
     """Foreign routes in the tables that we write, main apart: there our metric keeps us clear of others."""
     for table in sorted({route.table for route in desired.routes}):
         for family in FAMILIES:
@@ -86,13 +86,13 @@ def _occupied(kernel: Kernel, desired: Desired, scope: Scope) -> t.Iterator[Rout
                     yield route
 
 
-def foreign_tables(kernel: Kernel, scope: Scope) -> set[int]:
+def foreign_tables(kernel: Readable, scope: Scope) -> set[int]:
     """Tables that somebody else's rules look up."""
     rules = [rule for family in FAMILIES for rule in kernel.rules(family)]
     return {rule.table for rule in rules if rule.table is not None and rule.protocol != scope.numbers.protocol}
 
 
-def preflight(kernel: Kernel, desired: Desired, scope: Scope) -> list[str]:
+def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
     """Refuse a host whose C(local) rule is not in front; name the foreign rules ahead of ours, and twins."""
     warnings = []
     wanted = set(desired.rules)

@@ -17,13 +17,13 @@ from ._model.rule import refuse_unsupported
 from ._reach import completed
 
 if t.TYPE_CHECKING:
-    from ._kernel import Kernel
     from ._model.declaration import Declaration
     from ._model.route import Route
     from ._model.rule import Rule
+    from ._reading import Readable
 
 
-def fitted(declaration: Declaration, kernel: Kernel, *, patient: bool) -> Declaration:
+def fitted(declaration: Declaration, kernel: Readable, *, patient: bool) -> Declaration:
     """The declaration with the device of every gateway. Raises InvalidInput and NotSupported.
 
     At boot (C(patient)) a device may not be there yet: its routes wait, and the rest is not held up.
@@ -34,7 +34,7 @@ def fitted(declaration: Declaration, kernel: Kernel, *, patient: bool) -> Declar
     return dataclasses.replace(declaration, routes=tuple(route for route in routes if route is not None))
 
 
-def _completed(route: Route, index: int, kernel: Kernel, *, patient: bool) -> Route | None:
+def _completed(route: Route, index: int, kernel: Readable, *, patient: bool) -> Route | None:
     try:
         return completed(route, kernel, field=f"routes[{index}]")
     except InvalidInput:
@@ -43,7 +43,7 @@ def _completed(route: Route, index: int, kernel: Kernel, *, patient: bool) -> Ro
         raise
 
 
-def refuse_lost_gotos(rules: t.Sequence[Rule], planned: t.Iterable[Rule], kernel: Kernel) -> None:
+def refuse_lost_gotos(rules: t.Sequence[Rule], planned: t.Iterable[Rule], kernel: Readable) -> None:
     """Refuse a stated rule whose goto leads to no rule, present or planned."""
     known = {(rule.family, rule.priority) for family in FAMILY_NAMES for rule in kernel.rules(family)}
     known |= {(rule.family, rule.priority) for rule in planned}

@@ -63,6 +63,7 @@ MODULES = (
     "_questions",
     "_reach",
     "_read",
+    "_reading",
     "_recipe",
     "_recipe.facts",
     "_recipe.local",

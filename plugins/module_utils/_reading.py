@@ -1,0 +1,69 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""A kernel that is read once: what one round of planning sees is one state, and each dump is paid for once."""
+
+from __future__ import annotations
+
+import typing as t
+
+if t.TYPE_CHECKING:
+    from ._model.route import Route
+    from ._model.rule import Rule
+    from ._model.state import Address, Flow, Link, Path
+
+
+class Readable(t.Protocol):
+    """The part of a kernel that only tells. See _kernel.Kernel."""
+
+    def links(self) -> list[Link]:
+        """All network devices."""
+
+    def addresses(self) -> list[Address]:
+        """All addresses, both families."""
+
+    def rules(self, family: int) -> list[Rule]:
+        """All rules of a family."""
+
+    def routes(
+        self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
+    ) -> list[Route]:
+        """Routes, filtered."""
+
+    def lookup(self, flow: Flow) -> Path:
+        """The kernel's answer for one flow."""
+
+
+class Reading:
+    """A Readable that remembers. Lookups are answered by the kernel itself."""
+
+    def __init__(self, kernel: Readable) -> None:
+        self._kernel = kernel
+        self._known: dict[object, list[t.Any]] = {}
+        self.lookup = kernel.lookup
+
+    def links(self) -> list[Link]:
+        """All network devices."""
+        return self._once("links", self._kernel.links)
+
+    def addresses(self) -> list[Address]:
+        """All addresses, both families."""
+        return self._once("addresses", self._kernel.addresses)
+
+    def rules(self, family: int) -> list[Rule]:
+        """All rules of a family."""
+        return self._once(("rules", family), lambda: self._kernel.rules(family))
+
+    def routes(
+        self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
+    ) -> list[Route]:
+        """Routes, filtered."""
+        key = ("routes", family, table, protocol, dev)
+        return self._once(key, lambda: self._kernel.routes(family, table=table, protocol=protocol, dev=dev))
+
+    def _once(self, key: object, read: t.Callable[[], list[t.Any]]) -> list[t.Any]:
+        if key not in self._known:
+            self._known[key] = read()
+        return self._known[key]
