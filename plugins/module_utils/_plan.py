@@ -5,10 +5,10 @@
 # Private to this collection: no other code should import it.
 """Desired against current: the ordered difference, as a value. Nothing here touches a kernel.
 
-The order is the safety: after each single operation no packet leaves by a wrong device. Device groups and routes go in
-before the rules that look them up, rules in the order of their desired list (which the recipe makes safe), then routes
-in main that draw unbound traffic; what is no longer asked for goes out in the opposite order, the backstop of an
-identity after all else of it.
+The order is the safety: after each single operation no packet leaves by a wrong device. Routes and device groups go in
+before the rules that look them up, groups behind the routes that replace what main answered before; rules in the order
+of their desired list (which the recipe makes safe), then routes in main that draw unbound traffic; what is no longer
+asked for goes out in the opposite order, the backstop of an identity after all else of it.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def make_plan(desired: Desired, current: Current) -> Plan:
     _refuse_occupied(desired.routes, current.occupied)
     incoming, outgoing = _route_changes(desired.routes, current.routes)
     steps = [
-        *_group_changes(desired.groups, current.groups),
         *(o for o in incoming if not _draws_unbound(o)),
+        *_group_changes(desired.groups, current.groups),
         *_missing_rules(desired.rules, current.rules),
         *(o for o in incoming if _draws_unbound(o)),
         *(o for o in outgoing if _draws_unbound(o)),
         *_surplus_rules(desired.rules, current.rules),
-        *(o for o in outgoing if not _draws_unbound(o)),
         *_group_changes(desired.restored, current.groups),
+        *(o for o in outgoing if not _draws_unbound(o)),
     ]
     return Plan((*steps, *_second_look(steps, desired.rules)))
 

@@ -36,10 +36,10 @@ def test_nothing_to_do_is_an_empty_plan() -> None:
     assert make_plan(whole(), held(whole())).empty
 
 
-def test_groups_then_routes_then_rules_then_what_draws_unbound_traffic() -> None:
+def test_routes_then_groups_then_rules_then_what_draws_unbound_traffic() -> None:
     desired = Desired((Rule(4, 2300, table=2002),), (MAIN_ROUTE, T_I), (LinkGroup("vpn0", 151),))
     plan = make_plan(desired, Current(groups=(LinkGroup("vpn0", 0),)))
-    assert [o.target for o in plan.operations] == [LinkGroup("vpn0", 151), T_I, Rule(4, 2300, table=2002), MAIN_ROUTE]
+    assert [o.target for o in plan.operations] == [T_I, LinkGroup("vpn0", 151), Rule(4, 2300, table=2002), MAIN_ROUTE]
 
 
 def test_a_route_by_a_gateway_comes_after_the_prefix_that_holds_it() -> None:
