@@ -45,7 +45,7 @@ def _tunnel_table(way: Way, family: int, facts: Facts, protocol: int) -> list[Ro
     if address is None:
         return []
     gateway = way.gateway(family)
-    links = _link_routes(way, family, facts, protocol)
+    links = _with_gateway(way, family, _link_routes(way, family, facts, protocol), protocol)
     default = Route(
         family,
         DEFAULTS[family],
@@ -68,7 +68,7 @@ def _uplink_table(way: Way, family: int, facts: Facts, protocol: int, several_up
     if not way.in_family(family):
         return []
     links = _own_routes(way, family, facts, protocol) if several_uplinks else []
-    links = links or _link_routes(way, family, facts, protocol)
+    links = _with_gateway(way, family, links or _link_routes(way, family, facts, protocol), protocol)
     gateway = way.gateway(family)
     if gateway is None and not _leads_out_alone(way, family, facts):
         return links
@@ -97,6 +97,18 @@ def _link_routes(way: Way, family: int, facts: Facts, protocol: int) -> list[Rou
     """The device's own prefixes, as the kernel made them in main; link-local among them."""
     found = (r for r in facts.main if r.family == family and r.dev == way.device)
     return [_copy(r, way, protocol) for r in found if r.protocol == 2 and r.gateway is None and not is_default(r)]
+
+
+def _with_gateway(way: Way, family: int, links: list[Route], protocol: int) -> list[Route]:
+    """An IPv6 gateway outside the link's prefix gets a route in the same table.
+
+    C(onlink) would not do: IPv6 refuses it where main reaches the gateway by another device, as it does as soon as a VPN
+    has pushed 2000::/3.
+    """
+    gateway = way.gateway(family)
+    if family == 4 or gateway is None or not _needs_onlink(gateway, links):
+        return links
+    return [*links, Route(6, f"{gateway}/128", way.table, dev=way.device, metric=METRICS[6], protocol=protocol)]
 
 
 def _own_routes(way: Way, family: int, facts: Facts, protocol: int) -> list[Route]:

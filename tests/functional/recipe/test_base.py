@@ -208,3 +208,76 @@ class TestAddresses:
         other = 10 - family
         assert endpoint.wrong(endpoint.identities(family), endpoint.neighbourhood(family)) == []
         assert [r for r in endpoint.host.ip_json(f"-{other}", "rule") if 2000 <= r["priority"] < 3000] == []
+
+
+class TestTwoTunnels:
+    """Each has its own; the address of one lies in the pool of the other, and still leaves by its own."""
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_each_leaves_by_its_own(self, endpoint: Endpoint, order: int) -> None:
+        far = {4: plan.shifted(endpoint.inside[4], 60), 6: plan.shifted(endpoint.inside[6], 0x600)}
+        gateway, peer, via = endpoint.lab.gateway, f"t-{endpoint.name}", ["10.8.0.1", "fd08::1"]
+        endpoint.lab.link(endpoint.host, "vpn1", gateway, peer)
+        for family, at, length in ((4, 0, 32), (6, 1, 128)):
+            endpoint.host.address("vpn1", f"{far[family]}/{length}")
+            gateway.address(peer, f"{via[at]}/{length}")
+            gateway.route(f"{far[family]}/{length}", dev=peer)
+        second = {"name": "lab", "tunnel": {"type": "openvpn"}, "interface": ["vpn1"], "gateway": via}
+        pooled = {**CORP, "pools": list(plan.OTHER_POOL)}
+        endpoint.apply(*[pooled, second, INET][::order])
+        with endpoint.capture() as seen:
+            questions = [
+                question
+                for family, at in ((4, 0), (6, 1))
+                for question in (
+                    *ask(endpoint.host, plan.ANYCAST[at], TUNNEL, far[family], source=far[family]),
+                    *ask(endpoint.lab.outside, far[family], endpoint.name, plan.OUTSIDE_HOST[at]),
+                    *ask(endpoint.container, far[family], endpoint.name, plan.CONTAINER[at]),
+                )
+            ]
+            assert endpoint.wrong(questions, endpoint.both(endpoint.identities)) == []
+        for family in (4, 6):
+            assert seen.left_by(source=far[family]) == {"vpn1", "br0", "c0"}
+            assert seen.left_by(source=endpoint.inside[family]) == {"vpn0"}
+
+
+class TestKernelsOwnAnswers:
+    """Resets, errors, echo replies and handshakes without a socket are sent by the kernel, from the address asked."""
+
+    CLOSED = 7999
+
+    @pytest.mark.parametrize("rp_filter", [0, 1])
+    def test_they_leave_by_the_way_of_their_address(self, endpoint: Endpoint, rp_filter: int) -> None:
+        endpoint.strict(rp_filter)
+        endpoint.host.sysctl(ipv6__icmp__ratelimit=0)
+        endpoint.apply(CORP, INET)
+        corporate, outside = endpoint.lab.corporate, endpoint.lab.outside
+        pairs = [
+            *((host, address) for address in endpoint.inside.values() for host in (outside, endpoint.container)),
+            *((host, address) for address in endpoint.outside.values() for host in (corporate, endpoint.container)),
+        ]
+        refused = [
+            endpoint.lab.probe(host, address, kind, port=self.CLOSED, timeout=0.5).error
+            for host, address in pairs
+            for kind in ("tcp", "udp")
+        ]
+        assert set(refused) == {"ECONNREFUSED"}
+        assert endpoint.wrong([q for host, address in pairs for q in ask(host, address, "", proto="icmp")]) == []
+
+    def test_syn_cookies(self, endpoint: Endpoint) -> None:
+        endpoint.host.sysctl(ipv4__tcp_syncookies=2)
+        endpoint.apply(CORP, INET)
+        inside = [q for a in endpoint.inside.values() for q in ask(endpoint.lab.outside, a, endpoint.name, proto="tcp")]
+        assert endpoint.wrong(inside) == []
+
+
+class TestMasqueradedContainers:
+    @pytest.mark.parametrize("rp_filter", [0, 1])
+    def test_they_reach_what_the_vpn_pushed_and_the_internet(self, endpoint: Endpoint, rp_filter: int) -> None:
+        endpoint.strict(rp_filter)
+        endpoint.masquerade()
+        endpoint.apply(CORP, INET)
+        for family, at in ((4, 0), (6, 1)):
+            pushed = ask(endpoint.container, plan.CORPORATE_HOST[at], "corp", endpoint.inside[family])
+            internet = ask(endpoint.container, plan.ANYCAST[at], "inet", endpoint.outside[family])
+            assert endpoint.wrong(pushed, internet) == []

@@ -15,6 +15,7 @@ from tests.functional.recipe.hosts import (
     CORP,
     EXEMPT,
     INET,
+    OUTER,
     T_CORP,
     TUNNEL,
     TUNNEL_LOCAL,
@@ -105,6 +106,19 @@ class TestPools:
         astray = endpoint.wrong(endpoint.both(endpoint.neighbourhood))
         for at, address in enumerate(endpoint.outside.values()):
             assert [text for text in astray if text.startswith(f"nbr0  -> {address}")], at
+
+    def test_the_tunnels_own_packets_stay_outside_even_then(self, make: Make) -> None:
+        endpoint = make(mode="identity")
+        endpoint.apply({**self.WIDE, "outer": {"fwmark": "0x99/0xff"}})
+        endpoint.drop_rules(EXEMPT)
+        outer = [
+            q
+            for f, a in endpoint.outside.items()
+            for q in ask(endpoint.host, plan.ANYCAST[f == 6], UPLINK, a, source=a, mark=0x99)
+        ]
+        assert endpoint.wrong(outer) == []
+        endpoint.drop_rules(OUTER)
+        assert len(endpoint.wrong(outer)) == len(outer)
 
     @pytest.mark.parametrize("identities", [1, 2])
     def test_the_uplinks_address_moves_into_a_pool(self, make: Make, identities: int) -> None:

@@ -258,3 +258,22 @@ class TestNewNetworks:
         assert len(endpoint.wrong(inside)) == 3
         endpoint.apply()
         assert endpoint.wrong(new, near, inside) == []
+
+
+class TestPushedRoutes:
+    """What a LAN's DHCP server pushes into main (option 121) draws unbound traffic, as ever, and nothing from I."""
+
+    def test_they_do_not_draw_the_inside_address(self, endpoint: Endpoint) -> None:
+        second = endpoint.lab.hosts["r2-0"]
+        for family, at, length in (("-4", 0, 32), ("-6", 1, 128)):
+            second.run(["ip", family, "addr", "replace", f"{plan.shifted(plan.ANYCAST[at], 1)}/{length}", "dev", "lo"])
+            target, via = plan.shifted(plan.ANYCAST[at], 1), plan.in_lan(0, 254)[at]
+            endpoint.ip(f"{family} route add {target}/{length} via {via} dev up0")
+        endpoint.apply(CORP, INET)
+        with endpoint.capture() as seen:
+            for family, at in ((4, 0), (6, 1)):
+                target = plan.shifted(plan.ANYCAST[at], 1)
+                assert endpoint.wrong(ask(endpoint.host, target, "r2-0", endpoint.outside[family])) == []
+                endpoint.lab.probe(endpoint.host, target, "udp", source=endpoint.inside[family], timeout=0.1)
+        for address in endpoint.inside.values():
+            assert seen.left_by(source=address) == {"vpn0"}

@@ -8,9 +8,10 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
 
 from tests.functional.recipe.conftest import Make
-from tests.functional.recipe.hosts import CORP, INET, T_INET, UPLINK, UPLINK_MAIN, Endpoint, Question, ask
+from tests.functional.recipe.hosts import CORP, INET, T_INET, UPLINK, UPLINK_MAIN, Endpoint, Question, Stepping, ask
 from tests.lab import addresses as plan
 
 
@@ -45,6 +46,20 @@ class TestOffLinkGateway:
         endpoint.ip("route del default", "-6 route del default", f"route del {plan.CLOUD_GATEWAY[0]} dev up0")
         endpoint.apply(CORP, {**INET, "gateway": list(plan.CLOUD_GATEWAY)})
         assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
+
+    @pytest.mark.parametrize("pushed", ["2000::/3", "2001:db8:2::/48"])
+    def test_a_vpn_that_covers_the_ipv6_gateway(self, make: Make, pushed: str) -> None:
+        """IPv6 refuses `onlink` for a gateway that main reaches by another device."""
+        endpoint = make(cloud=True)
+        gateway = "2001:db8:2:fd::1"
+        number = int(endpoint.outside[4].rsplit(".", 1)[1]) - 10
+        endpoint.lab.router.address(f"cloud{number}", f"{gateway}/128")
+        endpoint.ip("-6 route del default", f"-6 route add {pushed} dev vpn0")
+        endpoint.apply(CORP, {**INET, "gateway": [plan.CLOUD_GATEWAY[0], gateway]})
+        assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
+        assert not endpoint.apply().changed
+        refused = endpoint.refused(f"-6 route add default via {gateway} dev up0 onlink table 77")
+        assert "invalid gateway or device mismatch" in refused
 
 
 class TestGatewayChanges:
@@ -158,3 +173,54 @@ class TestTwoUplinks:
         endpoint.apply(CORP, INET)
         assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
         assert [r for r in endpoint.host.ip_json("rule") if r["priority"] == UPLINK_MAIN]
+
+    def test_nothing_is_cut_on_the_way_to_two_and_back(self, docked: tuple[Endpoint, int, tuple[str, str]]) -> None:
+        """After each operation the first uplink's address still reaches the other router of its LAN by that router."""
+        endpoint, lan, _second = docked
+        endpoint.apply(CORP, INET)
+        sides = [(plan.SIDE_HOST[f == 6], a) for f, a in endpoint.outside.items()]
+        lost: list[str] = []
+
+        def look(operation: Operation) -> None:
+            for side, address in sides:
+                if not endpoint.lab.probe(endpoint.host, side, "udp", source=address, timeout=0.1):
+                    lost.append(f"{operation.op} {operation.target.text()}: {address} -> {side}")
+
+        endpoint.apply(*self.identities(lan), kernel=lambda real: Stepping(real, look))
+        endpoint.apply(CORP, INET, kernel=lambda real: Stepping(real, look))
+        assert lost == []
+
+
+class TestUplinkDown:
+    HALVES = ("-4 route add 0.0.0.0/1 dev vpn0", "-4 route add 128.0.0.0/1 dev vpn0", "-6 route add 2000::/3 dev vpn0")
+
+    def test_its_address_does_not_enter_the_tunnel(self, endpoint: Endpoint) -> None:
+        endpoint.ip(*self.HALVES)
+        endpoint.apply(CORP, INET)
+        endpoint.ip("link set up0 down")
+        with endpoint.capture() as seen:
+            for address in endpoint.outside.values():
+                endpoint.lab.probe(endpoint.host, plan.ANYCAST[":" in address], "udp", source=address, timeout=0.1)
+        for address in endpoint.outside.values():
+            assert seen.left_by(source=address) == set()
+
+    def test_without_its_backstop_it_does(self, endpoint: Endpoint) -> None:
+        endpoint.ip(*self.HALVES)
+        endpoint.apply(CORP, {**INET, "backstop": False})
+        endpoint.ip("link set up0 down")
+        with endpoint.capture() as seen:
+            endpoint.lab.probe(endpoint.host, plan.ANYCAST[0], "udp", source=endpoint.outside[4], timeout=0.1)
+        assert seen.left_by(source=endpoint.outside[4]) == {"vpn0"}
+
+    def test_it_comes_back(self, endpoint: Endpoint) -> None:
+        endpoint.apply(CORP, INET)
+        before = [line for line in endpoint.state().splitlines() if "proto 151" in line]
+        endpoint.ip("link set up0 down")
+        endpoint.apply()
+        endpoint.ip("link set up0 up")
+        endpoint.host.address("up0", f"{endpoint.outside[6]}/64")
+        for family, at in (("-4", 0), ("-6", 1)):
+            endpoint.ip(f"{family} route add default via {plan.in_lan(0, 1)[at]} dev up0")
+        endpoint.apply()
+        assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+        assert [line for line in endpoint.state().splitlines() if "proto 151" in line] == before
