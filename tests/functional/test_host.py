@@ -375,6 +375,25 @@ class TestBoot:
         assert rules_from(after, INSIDE) == ["lookup 2000", "lookup 2002", "unreachable"]
         assert status(after)["state"] == "pending"
 
+    def test_what_cannot_be_applied_is_closed_rather_than_open(self, make: t.Callable[[str], Host]) -> None:
+        before = make("before")
+        connect(before, INSIDE)
+        declare(before)
+        after = make("after")
+        reboot(before, after)
+        # With the rule for table local behind ours, nothing may be applied.
+        after.run(["ip", "rule", "add", "pref", "9000", "lookup", "local"])
+        after.run(["ip", "rule", "del", "pref", "0"])
+        refused = program(after, "apply")
+        assert refused.returncode == 1
+        assert refused.stderr.count("\n") == 1
+        assert rules_from(after, INSIDE) == ["unreachable"]
+        assert rules_from(after, OUTSIDE) == ["goto 2999"]
+        after.run(["ip", "rule", "add", "pref", "0", "lookup", "local"])
+        assert program(after, "apply").returncode == 0
+        assert len(rules_from(after, INSIDE)) == 3
+        assert "goto 2999" not in rules_from(after, OUTSIDE)
+
     def test_the_author_stays_the_author(self, host: Host) -> None:
         declare(host)
         path = seen(host, f"{SETS}/main.json")

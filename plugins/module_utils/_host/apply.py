@@ -12,6 +12,9 @@ import typing as t
 
 from .._converge import Request, Result, converge
 from .._errors import RoutingError
+from .._model.operation import Operation
+from .._recipe.closed import backstops_alone
+from .._store import Record, objects_of
 from .._surroundings import Host
 from .sets import Kept, kept_sets, readable_stores
 
@@ -80,7 +83,17 @@ def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry
     try:
         return Applied(kept, converge(kernel, host, request), None)
     except RoutingError as exc:
+        if not dry_run:
+            close(kernel, kept.record)
         return Applied(kept, None, exc)
+
+
+def close(kernel: Kernel, record: Record) -> None:
+    """What could not be applied leaves at least no address of a tunnel open: add the backstops that are missing."""
+    rules, _routes = objects_of(record)
+    wanted = backstops_alone(rules, record.numbers["priority_base"])
+    present = {(rule, rule.protocol) for family in (4, 6) for rule in kernel.rules(family)}
+    kernel.apply([Operation("add", rule) for rule in wanted if (rule, rule.protocol) not in present])
 
 
 def _identity_text(entry: t.Mapping[str, t.Any]) -> str:

@@ -65,6 +65,7 @@ MODULES = (
     "_read",
     "_reading",
     "_recipe",
+    "_recipe.closed",
     "_recipe.facts",
     "_recipe.local",
     "_recipe.rules",

@@ -12,6 +12,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Co
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Link
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.closed import backstops_alone
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import Facts, Remembered
 
 from tests.unit.plugins.module_utils.hosts import (
@@ -294,3 +295,24 @@ def test_ipv6_alone() -> None:
     outcome = recipe(facts)
     assert outcome.ready == {("inside", 6), ("outside", 6)}
     assert not [r for r in outcome.desired.routes if r.family == 4]
+
+
+class TestClosed:
+    """A set that cannot be applied at boot leaves no address of a tunnel open, and cuts no uplink off."""
+
+    inside = {**INSIDE, "pools": ["192.0.0.0/8"]}  # noqa: RUF012 -- the hotel's network lies inside the pool
+    rules = recipe(identities=[OUTSIDE, inside], unbound="inside", unbound_local="main").desired.rules
+    alone = backstops_alone(rules, 2000)
+
+    def test_only_backstops_of_tunnels_and_what_spares_the_uplink(self) -> None:
+        found = [rule.text().replace("\t", " ") for rule in self.alone if rule.family == 4]
+        assert found == [
+            "2999: from all nop",
+            "2299: from 192.0.2.10 iif lo goto 2999",
+            "2302: from 198.51.100.10 iif lo unreachable",
+            "2674: from 192.0.0.0/8 iif lo unreachable",
+        ]
+
+    def test_the_uplink_is_spared_before_a_pool_is_closed(self) -> None:
+        kinds = [rule.action for rule in self.alone]
+        assert kinds == sorted(kinds, key=["nop", "goto", "unreachable"].index)
