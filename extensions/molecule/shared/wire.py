@@ -13,7 +13,8 @@ Argument: a JSON list of links; a link is a list of two ends:
     dev        name of the device in it
     addresses  list of addresses with prefix length (optional)
     routes     list of routes as `ip route replace` takes them, `default via 192.0.2.1` (optional)
-    bridge     bridge in the container that the device is a port of, made if it is not there (optional)
+    bridge     bridge in the container that the device is a port of, made if it is not there (optional);
+               addresses and routes are the bridge's then
 
 Prints one line per cable that it laid.
 """
@@ -21,6 +22,7 @@ Prints one line per cable that it laid.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import typing as t
@@ -66,22 +68,33 @@ def connect(ends: list[End]) -> bool:
 def configure(end: End) -> None:
     """Give an end its bridge, its addresses and its routes, and bring it up."""
     host, device = end["host"], end["dev"]
-    bridge = end.get("bridge")
-    if bridge:
-        if bridge not in devices(host):
-            ip(host, "link", "add", bridge, "type", "bridge")
-            ip(host, "link", "set", bridge, "up")
-        ip(host, "link", "set", device, "master", bridge)
+    if "bridge" in end:
+        make_bridge(host, end["bridge"])
+        ip(host, "link", "set", device, "master", end["bridge"])
     for address in end.get("addresses", []):
         # Without duplicate address detection an IPv6 address can be used at once.
-        ip(host, "address", "replace", address, "dev", device, *(["nodad"] if ":" in address else []))
+        ip(host, "address", "replace", address, "dev", speaker(end), *(["nodad"] if ":" in address else []))
     ip(host, "link", "set", device, "up")
+
+
+def make_bridge(host: str, name: str) -> None:
+    """Make a bridge unless it is there. Its address is stated, so that it does not change with the ports."""
+    if name not in devices(host):
+        address = f"02:{os.urandom(5).hex(':')}"
+        ip(host, "link", "add", name, "address", address, "type", "bridge", "mcast_snooping", "0")
+        ip(host, "link", "set", name, "up")
+
+
+def speaker(end: End) -> str:
+    """Return the device that has an end's addresses and routes."""
+    device: str = end.get("bridge", end["dev"])
+    return device
 
 
 def add_routes(end: End) -> None:
     """Give an end its routes, once both ends are up."""
     for route in end.get("routes", []):
-        ip(end["host"], "route", "replace", *route.split(), "dev", end["dev"])
+        ip(end["host"], "route", "replace", *route.split(), "dev", speaker(end))
 
 
 def main() -> None:

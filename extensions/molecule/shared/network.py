@@ -1,0 +1,208 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked of the scenarios' network: flows between its containers, and the devices by which packets leave."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import json
+import time
+import typing as t
+
+from tests.lab import addresses as plan
+from tests.lab.capture import Capture
+from tests.lab.containers import container
+from tests.lab.host import Host, family_of
+from tests.lab.probes import Answer, Probe
+from tests.lab.responder import Responder
+from tests.lab.topology import UPLINK
+
+CLIENTS = ("fvt-split", "fvt-full")
+HOSTS = (*CLIENTS, "fvt-internet", "fvt-gateway", "fvt-lan", "fvt-split-pod", "fvt-full-pod")
+NEIGHBOUR = plan.in_lan(0, 200)
+# A packet into a bridge is seen on the bridge and on its port.
+BRIDGE = frozenset({"br0", "c0"})
+TUNNELS = {"wireguard": ("wg0", plan.WIREGUARD_POOL), "openvpn": ("tun0", plan.OPENVPN_POOL)}
+_SOCKETS = (("icmp", True), ("tcp", True), ("udp", True), ("udp", False))
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """An endpoint: its addresses, IPv4 and IPv6, and its tunnel."""
+
+    name: str
+    kind: str
+
+    @property
+    def tunnel(self) -> str:
+        return TUNNELS[self.kind][0]
+
+    @property
+    def inside(self) -> tuple[str, str]:
+        return plan.inside(TUNNELS[self.kind][1], CLIENTS.index(self.name))
+
+    @property
+    def outside(self) -> tuple[str, str]:
+        return plan.in_lan(0, 10 + CLIENTS.index(self.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """A question, and what to look for in the captures of the client: outgoing packets with these fields."""
+
+    client: Client
+    text: str
+    probe: Probe
+    look_for: t.Mapping[str, str]
+    expected: frozenset[str] = frozenset()
+
+    def label(self) -> str:
+        """In words: who asks whom, over what."""
+        kind = self.probe.proto if self.probe.connected else f"{self.probe.proto} unconnected"
+        return f"{self.client.name}: {self.text}, IPv{family_of(self.probe.to)} {kind}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What came of a flow."""
+
+    flow: Flow
+    answer: Answer
+    left_by: frozenset[str]
+
+    @property
+    def right(self) -> bool:
+        """Answered, and the client's packets left by the devices that they should, and by no other."""
+        return self.answer.ok and self.left_by == self.flow.expected
+
+    def __str__(self) -> str:
+        answer = self.answer.error or "answered"
+        return f"{self.flow.label()}: {answer}, left by {sorted(self.left_by)}, expected {sorted(self.flow.expected)}"
+
+
+class Network:
+    """The containers as hosts, with servers on all of them."""
+
+    def __init__(self, kind: str) -> None:
+        self.clients = [Client(name, kind) for name in CLIENTS]
+        self.hosts = {name: container(name) for name in HOSTS}
+        self._responder = Responder()
+        for host in self.hosts.values():
+            self._responder.listen(host)
+
+    def close(self) -> None:
+        """Close the servers."""
+        self._responder.close()
+
+    def host(self, client: Client) -> Host:
+        """The container of an endpoint."""
+        return self.hosts[client.name]
+
+    def wait_for_tunnels(self, seconds: float = 60) -> None:
+        """Wait until the gateway reaches every inside address. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        waiting = [
+            Probe(self.hosts["fvt-gateway"], address, timeout=1) for client in self.clients for address in client.inside
+        ]
+        while waiting := [probe for probe in waiting if not probe.ask()]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no tunnel to {', '.join(probe.to for probe in waiting)}")
+
+    def ask(self, flows: t.Sequence[Flow]) -> list[Found]:
+        """Ask all at once, captures on every device of every client."""
+        captures = {client.name: Capture(self.host(client)) for client in self.clients}
+        with captures[CLIENTS[0]], captures[CLIENTS[1]], concurrent.futures.ThreadPoolExecutor(128) as pool:
+            answers = list(pool.map(Probe.ask, [flow.probe for flow in flows]))
+        return [_found(flow, answer, captures[flow.client.name]) for flow, answer in zip(flows, answers)]
+
+    # -- what is asked --------------------------------------------------------------------------------------------
+
+    def asked(self) -> list[Flow]:
+        """Questions from everywhere to both identities of each client."""
+        return [flow for client in self.clients for version in (0, 1) for flow in self._asked(client, version)]
+
+    def chosen(self) -> list[Flow]:
+        """Questions of each client by sockets bound to either address."""
+        return [flow for client in self.clients for version in (0, 1) for flow in self._chosen(client, version)]
+
+    def unbound(self) -> list[Flow]:
+        """Questions of each client by sockets that chose no source, and what its container sends into the world."""
+        return [flow for client in self.clients for version in (0, 1) for flow in self._unbound(client, version)]
+
+    def _asked(self, client: Client, version: int) -> t.Iterator[Flow]:
+        inside, outside = client.inside[version], client.outside[version]
+        tunnel, uplink = frozenset({client.tunnel}), frozenset({UPLINK})
+        for asker, name, source, targets in (
+            ("Internet", "fvt-internet", plan.OUTSIDE_HOST, ((inside, "I", tunnel), (outside, "O", uplink))),
+            ("corporate", "fvt-gateway", plan.CORPORATE_HOST, ((inside, "I", tunnel), (outside, "O", uplink))),
+            ("neighbour", "fvt-lan", NEIGHBOUR, ((outside, "O", uplink),)),
+            ("second router", "fvt-lan", plan.SIDE_HOST, ((outside, "O", uplink),)),
+            ("container", f"{client.name}-pod", plan.CONTAINER, ((inside, "I", BRIDGE), (outside, "O", BRIDGE))),
+        ):
+            for (address, identity, expected), (proto, connected) in _product(targets):
+                probe = Probe(self.hosts[name], address, proto, source=source[version], connected=connected)
+                look_for = {"source": address, "destination": source[version]}
+                yield Flow(client, f"{asker} -> {identity}", probe, look_for, expected)
+
+    def _chosen(self, client: Client, version: int) -> t.Iterator[Flow]:
+        tunnel, uplink = frozenset({client.tunnel}), frozenset({UPLINK})
+        for destination, to, by_inside, by_outside in (
+            ("Internet", plan.OUTSIDE_HOST, tunnel, uplink),
+            ("corporate", plan.CORPORATE_HOST, tunnel, uplink),
+            ("neighbour", NEIGHBOUR, tunnel, uplink),
+            ("second router", plan.SIDE_HOST, None, uplink),
+            ("container", plan.CONTAINER, BRIDGE, BRIDGE),
+        ):
+            targets = ((client.inside, "I", by_inside), (client.outside, "O", by_outside))
+            for (own, identity, expected), (proto, connected) in _product(targets):
+                if expected is None:
+                    continue
+                probe = Probe(self.host(client), to[version], proto, source=own[version], connected=connected)
+                look_for = {"source": own[version], "destination": to[version]}
+                yield Flow(client, f"{identity} -> {destination}", probe, look_for, expected)
+
+    def _unbound(self, client: Client, version: int) -> t.Iterator[Flow]:
+        pod = self.hosts[f"{client.name}-pod"]
+        for asker, host, destination, to in (
+            ("unbound", self.host(client), "Internet", plan.OUTSIDE_HOST),
+            ("unbound", self.host(client), "corporate", plan.CORPORATE_HOST),
+            ("unbound", self.host(client), "neighbour", NEIGHBOUR),
+            ("unbound", self.host(client), "second router", plan.SIDE_HOST),
+            ("unbound", self.host(client), "container", plan.CONTAINER),
+            # Without address translation nobody can answer it: it is about the device.
+            ("container", pod, "Internet", plan.OUTSIDE_HOST),
+            ("container", pod, "corporate", plan.CORPORATE_HOST),
+        ):
+            for proto, connected in _SOCKETS:
+                probe = Probe(host, to[version], proto, connected=connected, timeout=1)
+                look_for = {"destination": to[version]}
+                if host is pod:
+                    look_for["source"] = plan.CONTAINER[version]
+                yield Flow(client, f"{asker} -> {destination}", probe, look_for)
+
+
+_Target = t.TypeVar("_Target")
+
+
+def _product(targets: t.Sequence[_Target]) -> t.Iterator[tuple[_Target, tuple[str, bool]]]:
+    return ((target, kind) for target in targets for kind in _SOCKETS)
+
+
+def _found(flow: Flow, answer: Answer, capture: Capture) -> Found:
+    proto = "icmp6" if flow.probe.proto == "icmp" and ":" in flow.probe.to else flow.probe.proto
+    left = {packet.dev for packet in capture.seen(outgoing=True, proto=proto, **flow.look_for)}
+    return Found(flow, answer, frozenset(left))
+
+
+def state(host: Host) -> dict[str, list[str]]:
+    """All rules and routes of a host, as text in a stable order; without link-local ones, which devices come with."""
+    found = {}
+    for kind, arguments in (("rules", ("rule",)), ("routes", ("route", "show", "table", "all"))):
+        for family in ("-4", "-6"):
+            entries = [json.dumps(entry, sort_keys=True) for entry in host.ip_json("-N", family, *arguments)]
+            found[f"{kind} {family}"] = sorted(
+                entry for entry in entries if "fe80" not in entry and "ff00" not in entry
+            )
+    return found

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the collection leaves on a host: services, files, and an answer to how it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import typing as t
+
+import pytest
+import testinfra
+
+from extensions.molecule.shared.network import Client, Network, state
+
+BOOT, WATCH = "fleetvpn-endpoint.service", "fleetvpn-endpoint-watch.service"
+FILES = {
+    "/etc/fleetvpn/sets.d": 0o700,
+    "/etc/fleetvpn/sets.d/main.json": 0o600,
+    "/usr/local/sbin/fleetvpn-endpoint": 0o755,
+    f"/etc/systemd/system/{BOOT}": 0o644,
+    f"/etc/systemd/system/{WATCH}": 0o644,
+    "/etc/iproute2/rt_tables.d/fleetvpn.conf": 0o644,
+    "/etc/iproute2/rt_protos.d/fleetvpn.conf": 0o644,
+}
+DERIVED = {
+    "/etc/systemd/system/wg-quick@wg0.service.d/fleetvpn.conf": 0o644,
+    "/usr/local/libexec/fleetvpn/wg_quick_derive.py": 0o755,
+    "/run/fleetvpn/wg-quick/wg0.conf": 0o600,
+}
+
+
+@pytest.fixture
+def host(client: Client) -> t.Any:
+    return testinfra.get_host(f"podman://{client.name}")
+
+
+def is_derived(client: Client) -> bool:
+    """Whether the role starts the tunnel from a derived file."""
+    return (client.kind, client.name) == ("wireguard", "fvt-full")
+
+
+def test_services(host: t.Any) -> None:
+    assert host.service(BOOT).is_enabled
+    watch = host.service(WATCH)
+    assert watch.is_enabled
+    assert watch.is_running, host.check_output("journalctl --no-pager --unit %s", WATCH)
+
+
+def test_no_unit_failed(host: t.Any) -> None:
+    failed = host.check_output("systemctl --failed --plain --no-legend")
+    assert failed == "", host.check_output("journalctl --no-pager --boot --priority warning")
+
+
+def test_files(client: Client, host: t.Any) -> None:
+    expected = {**FILES, **(DERIVED if is_derived(client) else {})}
+    found = host.check_output("stat --format '%n %U:%G %a' " + " ".join(expected))
+    assert found.splitlines() == [f"{path} root:root {mode:o}" for path, mode in expected.items()]
+
+
+def test_status(host: t.Any) -> None:
+    """Proven, at the latest a moment after the tunnel came up."""
+    deadline = time.monotonic() + 15
+    while True:
+        status = json.loads(host.run("fleetvpn-endpoint status --json").stdout)
+        if status["state"] == "proven" or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    assert (status["state"], status["ok"]) == ("proven", True), status
+    assert {found["name"]: found["verdict"] for found in status["sets"][0]["identities"]} == {
+        "outside": "proven",
+        "inside": "proven",
+    }
+
+
+def test_what_others_made_stands(network: Network, client: Client, notes: dict[str, t.Any]) -> None:
+    """Their rules and routes, to the letter; those of wg-quick too, where the role starts it in another way."""
+    now = {kind: [one for one in found if not is_ours(one)] for kind, found in state(network.host(client)).items()}
+    assert now == notes["state"][client.name]
+
+
+def is_ours(entry: str) -> bool:
+    """Whether a rule or route is the collection's."""
+    return json.loads(entry).get("protocol") == "151"
+
+
+def test_no_key_anywhere(network: Network, client: Client, secrets: list[str]) -> None:
+    host = network.host(client)
+    places = "/var/log /run /tmp /root /etc/fleetvpn /etc/systemd /etc/iproute2 /usr/local"
+    patterns = "\n".join(secrets) + "\n"
+    found = host.run(
+        ["sh", "-c", f"grep -rlsIF -f - --devices=skip {places}"], check=False, stdin=patterns
+    ).stdout.split()
+    assert set(found) <= {"/run/fleetvpn/wg-quick/wg0.conf"}
+    for command in (["journalctl", "--no-pager", "--output", "verbose"], ["fleetvpn-endpoint", "status", "--json"]):
+        output = host.run(command).stdout
+        assert [secret for secret in secrets if secret in output] == []
+
+
+def test_playbook_again(playbook: t.Callable[..., str], network: Network, secrets: list[str]) -> None:
+    output = playbook("--diff", "-vvv")
+    unchanged = [rf"^{client.name} .* changed=0" for client in network.clients]
+    assert [line for line in unchanged if not re.search(line, output, re.MULTILINE)] == []
+    assert [secret for secret in secrets if secret in output] == []

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts without the collection, before it came and after it went: replies are lost."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from extensions.molecule.shared.network import Client, Network, state
+
+LOST = {
+    "fvt-split": {"Internet -> I", "corporate -> O"},
+    "fvt-full": {"Internet -> O", "corporate -> O"},
+}
+# wg-quick drops what is for its address and comes in by another device, if it carries a full tunnel.
+LOST_BY_FIREWALL = {("wireguard", "fvt-full"): {"container -> I"}}
+LEFTOVERS = "/etc /run /usr/local /var/lib -name *fleetvpn* -not -path /run/systemd/*"
+
+
+def test_replies_are_lost(network: Network) -> None:
+    found = network.ask(network.asked())
+    wrong = [one for one in found if not one.right]
+    for client in network.clients:
+        lost = LOST[client.name] | LOST_BY_FIREWALL.get((client.kind, client.name), set())
+        # All of them, over every protocol, in both families; and nothing else.
+        assert [str(one) for one in found if one.flow.client == client and one.right == (one.flow.text in lost)] == []
+    assert [str(one) for one in wrong if one.answer] == []
+
+
+def test_everything_is_as_it_was(
+    network: Network, notes: dict[str, t.Any], write_notes: t.Callable[[dict[str, t.Any]], None]
+) -> None:
+    """What the collection finds it leaves. The first run, before it comes, writes down what later ones compare with."""
+    seen = {
+        "unbound": {
+            one.flow.label(): [one.answer.ok, one.answer.name, one.answer.seen, sorted(one.left_by)]
+            for one in network.ask(network.unbound())
+        },
+        "state": {client.name: state(network.host(client)) for client in network.clients},
+    }
+    if not notes:
+        write_notes(seen)
+        return
+    assert seen == notes
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_nothing_of_ours_in_the_kernel(network: Network, client: Client, family: str) -> None:
+    host = network.host(client)
+    entries = [*host.ip_json("-N", family, "rule"), *host.ip_json("-N", family, "route", "show", "table", "all")]
+    assert [entry for entry in entries if entry.get("protocol") in ("151", "152")] == []
+    assert [link for link in host.ip_json("-N", "link") if link["group"] == "151"] == []
+
+
+def test_nothing_of_ours_on_the_disk(network: Network, client: Client) -> None:
+    assert network.host(client).run(["find", *LEFTOVERS.split()]).stdout == ""
+
+
+def test_no_unit_of_ours(network: Network, client: Client) -> None:
+    units = network.host(client).run(["systemctl", "list-units", "--all", "--plain", "--no-legend"]).stdout
+    assert "fleetvpn" not in units
+    assert network.host(client).run(["systemctl", "--failed", "--plain", "--no-legend"]).stdout == ""
