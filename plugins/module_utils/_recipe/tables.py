@@ -102,8 +102,7 @@ def _link_routes(way: Way, family: int, facts: Facts, protocol: int) -> list[Rou
 def _with_gateway(way: Way, family: int, links: list[Route], protocol: int) -> list[Route]:
     """An IPv6 gateway outside the link's prefix gets a route in the same table.
 
-    C(onlink) would not do: IPv6 refuses it where main reaches the gateway by another device, as it does as soon as a VPN
-    has pushed 2000::/3.
+    C(onlink) would not do: IPv6 refuses it where main reaches the gateway by another device, as with a VPN's 2000::/3.
     """
     gateway = way.gateway(family)
     if family == 4 or gateway is None or not _needs_onlink(gateway, links):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, fleetvpn.routing contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One lab for all of them, and a fresh endpoint for each test: that is cheaper than putting one back in order."""
+"""One lab for a module, and a fresh endpoint for each test: that is cheaper than putting one back in order."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ class Make(t.Protocol):
         """A new one, its tunnel up."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_lab() -> t.Iterator[Lab]:
-    """The Internet, a corporate network, two LANs with a second router and a neighbour each."""
+    """The Internet, a corporate network, two LANs with a second router and a neighbour each.
+
+    One for each module: a LAN has room for less than two hundred endpoints.
+    """
     if os.geteuid() != 0:
         pytest.fail("functional tests need root: they make network namespaces")
     with Lab() as lab:

@@ -61,9 +61,8 @@ class Question:
         met = f"{answer.name} saw {answer.seen}" if answer.ok else answer.error
         probe = self.probe
         kind = "sendto" if probe.proto == "udp" and not probe.connected else probe.proto
-        return (
-            f"{probe.host.name} {probe.source or probe.dev or ''} -> {probe.to} {kind}: {met}, not {self.name} {self.seen}"
-        )
+        asker = f"{probe.host.name} {probe.source or probe.dev or ''}"
+        return f"{asker} -> {probe.to} {kind}: {met}, not {self.name} {self.seen}"
 
 
 def wrong(lab: Lab, questions: t.Sequence[Question]) -> list[str]:
@@ -79,10 +78,15 @@ def ask(host: Host, to: str, name: str, seen: str | None = None, **how: t.Any) -
     return [Question(Probe(host, to, **{"timeout": WAIT, **kind, **how}), name, seen) for kind in kinds]
 
 
+Wrapped = t.Callable[[Kernel], t.Any]  # what a test puts around the kernel
+
+
 class Stepping:
     """A kernel that carries out one operation at a time and lets somebody look after each."""
 
-    def __init__(self, kernel: Kernel, look: t.Callable[[Operation], None], order: t.Callable[..., t.Any] = list) -> None:
+    def __init__(
+        self, kernel: Kernel, look: t.Callable[[Operation], None], order: t.Callable[..., t.Any] = list
+    ) -> None:
         self._kernel, self._look, self._order = kernel, look, order
 
     def __getattr__(self, name: str) -> t.Any:
@@ -92,6 +96,10 @@ class Stepping:
         for operation in self._order(operations):
             self._kernel.apply([operation])
             self._look(operation)
+
+
+def _plain(kernel: Kernel) -> Kernel:
+    return kernel
 
 
 class Endpoint:
@@ -123,23 +131,21 @@ class Endpoint:
 
     # -- the collection -------------------------------------------------------------------------------------------
 
-    def apply(
-        self, *identities: t.Mapping[str, t.Any], kernel: t.Callable[[Kernel], t.Any] = lambda kernel: kernel, **params: t.Any
-    ) -> Result:
+    def apply(self, *identities: t.Mapping[str, t.Any], kernel: Wrapped = _plain, **params: t.Any) -> Result:
         """Converge to a declaration; without identities to the last one."""
         if identities or params:
             self.params = {"identities": list(identities), **params}
         return self._converge(kernel, Request("main", self.params))
 
-    def remove(self, *, kernel: t.Callable[[Kernel], t.Any] = lambda kernel: kernel) -> Result:
+    def remove(self, *, kernel: Wrapped = _plain) -> Result:
         """State absent."""
         return self._converge(kernel, Request("main", {}, absent=True))
 
     def announce(self) -> Result:
         """Check mode, with the last declaration."""
-        return self._converge(lambda kernel: kernel, Request("main", self.params, dry_run=True))
+        return self._converge(_plain, Request("main", self.params, dry_run=True))
 
-    def _converge(self, kernel: t.Callable[[Kernel], t.Any], request: Request) -> Result:
+    def _converge(self, kernel: Wrapped, request: Request) -> Result:
         with open_kernel(self.host.namespace) as real:
             surroundings = Surroundings(real, self.host.namespace, persistent=False)
             return converge(kernel(real), surroundings, request)

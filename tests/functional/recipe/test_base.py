@@ -160,7 +160,7 @@ def _ours(line: str) -> bool:
 
 class TestAddresses:
     def test_several_inside_addresses(self, endpoint: Endpoint) -> None:
-        more = {4: plan.shifted(endpoint.inside[4], 100), 6: plan.shifted(endpoint.inside[6], 256)}
+        more = {4: plan.shifted(endpoint.inside[4], 2000), 6: plan.shifted(endpoint.inside[6], 0x20000)}
         for family, length in ((4, 32), (6, 128)):
             endpoint.host.address("vpn0", f"{more[family]}/{length}")
             endpoint.lab.gateway.route(f"{more[family]}/{length}", dev=f"s-{endpoint.name}")
@@ -215,7 +215,7 @@ class TestTwoTunnels:
 
     @pytest.mark.parametrize("order", [1, -1])
     def test_each_leaves_by_its_own(self, endpoint: Endpoint, order: int) -> None:
-        far = {4: plan.shifted(endpoint.inside[4], 60), 6: plan.shifted(endpoint.inside[6], 0x600)}
+        far = {4: plan.shifted(endpoint.inside[4], 3000), 6: plan.shifted(endpoint.inside[6], 0x30000)}
         gateway, peer, via = endpoint.lab.gateway, f"t-{endpoint.name}", ["10.8.0.1", "fd08::1"]
         endpoint.lab.link(endpoint.host, "vpn1", gateway, peer)
         for family, at, length in ((4, 0, 32), (6, 1, 128)):

@@ -73,17 +73,13 @@ class TestHolder:
     def test_the_first_of_several_is_the_source(self, make: Make, holder: str) -> None:
         endpoint = make(mode="identity")
         corp = move(endpoint, holder)
-        more = {4: plan.shifted(endpoint.inside[4], 100), 6: plan.shifted(endpoint.inside[6], 256)}
+        more = {4: plan.shifted(endpoint.inside[4], 2000), 6: plan.shifted(endpoint.inside[6], 0x20000)}
         for family, address in more.items():
             endpoint.host.address(holder, f"{address}/{LENGTH[family]}")
             endpoint.lab.gateway.route(f"{address}/{LENGTH[family]}", dev=f"s-{endpoint.name}")
-        endpoint.apply(
-            {**corp, "addresses": [*endpoint.inside.values(), *more.values()]}, INET, unbound="corp"
-        )
+        endpoint.apply({**corp, "addresses": [*endpoint.inside.values(), *more.values()]}, INET, unbound="corp")
         unbound = endpoint.both(lambda family: endpoint.unbound(family, TUNNEL))
-        second = [
-            q for f, a in more.items() for q in ask(endpoint.host, plan.ANYCAST[f == 6], TUNNEL, a, source=a)
-        ]
+        second = [q for f, a in more.items() for q in ask(endpoint.host, plan.ANYCAST[f == 6], TUNNEL, a, source=a)]
         assert endpoint.wrong(unbound, second, endpoint.both(endpoint.identities)) == []
 
 
@@ -142,7 +138,7 @@ class TestPools:
     def test_an_address_of_the_pool_that_nobody_knows_yet(self, endpoint: Endpoint) -> None:
         """It comes up between two runs: the pool's rules are there already."""
         endpoint.apply({**CORP, "pools": list(plan.OTHER_POOL)}, INET)
-        fresh = {4: plan.shifted(endpoint.inside[4], 120), 6: plan.shifted(endpoint.inside[6], 512)}
+        fresh = {4: plan.shifted(endpoint.inside[4], 4000), 6: plan.shifted(endpoint.inside[6], 0x40000)}
         with endpoint.capture() as seen:
             for family, address in fresh.items():
                 endpoint.host.address("vpn0", f"{address}/{LENGTH[family]}")
@@ -161,7 +157,7 @@ class TestPools:
 
     def test_without_a_pool_it_leaves_by_the_uplink(self, endpoint: Endpoint) -> None:
         endpoint.apply(CORP, INET)
-        fresh = plan.shifted(endpoint.inside[4], 121)
+        fresh = plan.shifted(endpoint.inside[4], 5000)
         endpoint.host.address("vpn0", f"{fresh}/32")
         with endpoint.capture() as seen:
             endpoint.lab.probe(endpoint.host, plan.ANYCAST[0], "udp", source=fresh, timeout=0.1)

@@ -138,7 +138,8 @@ class TestPreflight:
 def test_removal_restores_what_was_before(make: Make) -> None:
     """Before and after a life of the recipe, the same questions have the same answers."""
     endpoint = make()
-    questions = [*endpoint.both(endpoint.unbound), *endpoint.both(lambda f: ask(endpoint.host, plan.SIDE_HOST[f == 6], "r2-0"))]
+    sides = [question for side in plan.SIDE_HOST for question in ask(endpoint.host, side, "r2-0")]
+    questions = [*endpoint.both(endpoint.unbound), *sides]
     state = endpoint.state()
     assert endpoint.wrong(questions) == []
     endpoint.apply(CORP, INET, unbound="corp")
