@@ -195,15 +195,27 @@ class Store:
             _sync(path.parent)
 
     def _keep(self, name: str, current: Path) -> None:
-        """The current record becomes the newest generation; a link, so that no moment is without a current file."""
+        """The current record becomes the newest generation; a link, so that no moment is without a current file.
+
+        It takes the place of one with the same declaration: what a roaming host finds anew must not push out what its
+        author wrote.
+        """
         folder = self.root / "generations"
         self._prepare(folder)
         kept = self.generations(name)
         newest = int(kept[-1].name.split(".")[1]) if kept else 0
-        os.link(current, folder / f"{name}.{newest + 1}.json")
-        for oldest in kept[: max(0, len(kept) + 1 - GENERATIONS)]:
+        number = newest if kept and self._declares_the_same(kept[-1], current) else newest + 1
+        link = folder / f".{name}.link"
+        link.unlink(missing_ok=True)
+        os.link(current, link)
+        link.replace(folder / f"{name}.{number}.json")
+        for oldest in self.generations(name)[:-GENERATIONS]:
             oldest.unlink()
         _sync(folder)
+
+    def _declares_the_same(self, one: Path, other: Path) -> bool:
+        first, second = self._load(one), self._load(other)
+        return first is not None and second is not None and first.declaration == second.declaration
 
     def _unlink(self, paths: t.Iterable[Path]) -> None:
         if not self._exists():

@@ -47,7 +47,7 @@ def refused(kind: type[RoutingError], pattern: str) -> Iterator[None]:
 
 
 def record(number: int) -> Record:
-    return Record(declaration={"identities": []}, meta={"number": number})
+    return Record(declaration={"identities": [], "table": number}, meta={"number": number})
 
 
 def save(store: Store, number: int, name: str = "main") -> None:
@@ -107,6 +107,15 @@ def test_begun_is_pending_and_not_current(store: Store) -> None:
     store.discard("main")
     assert store.pending("main") is None
     assert number_of(store.read("main")) == 1
+
+
+def test_what_is_found_anew_takes_no_further_generation(store: Store) -> None:
+    save(store, 1)
+    for number in range(20):
+        store.begin("main", Record(declaration=record(2).declaration, meta={"number": number}))
+        store.commit("main")
+    found = [number_of(store._load(path)) for path in store.generations("main")]
+    assert found == [1, 18]
 
 
 def test_a_set_that_was_only_begun_is_named(store: Store) -> None:
@@ -305,6 +314,7 @@ def test_content_reaches_the_disk_before_its_name_and_the_name_before_the_return
         "sync .main.pending.new",
         ".main.pending.new becomes main.pending",
         "sync sets.d",
+        ".main.link becomes main.1.json",
         "sync generations",
         "main.pending becomes main.json",
         "sync sets.d",
