@@ -120,8 +120,9 @@ class Store:
         self._unlink([self._path(name, ".pending")])
 
     def remove(self, name: str) -> None:
-        """Forget the set, with its generations."""
-        paths = [self._path(name), self._path(name, ".pending")]
+        """Forget the set, with its generations and what a killed run was writing."""
+        pending = self._path(name, ".pending")
+        paths = [self._path(name), pending, _unfinished(pending), self._link(name)]
         self._unlink([*paths, *self.generations(name)] if self._exists() else [])
 
     def generations(self, name: str) -> list[Path]:
@@ -182,7 +183,7 @@ class Store:
     def _write(self, path: Path, record: Record) -> None:
         """The whole file or none: a new file, synced, then renamed into place."""
         content = json.dumps(_to_json(record), indent=1, sort_keys=True) + "\n"
-        temporary = path.with_name(f".{path.name}.new")  # always the same name: a killed run leaves one at most
+        temporary = _unfinished(path)
         with _permitted(path):
             temporary.unlink(missing_ok=True)
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -205,13 +206,18 @@ class Store:
         kept = self.generations(name)
         newest = int(kept[-1].name.split(".")[1]) if kept else 0
         number = newest if kept and self._declares_the_same(kept[-1], current) else newest + 1
-        link = folder / f".{name}.link"
+        link = self._link(name)
         link.unlink(missing_ok=True)
         os.link(current, link)
         link.replace(folder / f"{name}.{number}.json")
+        link.unlink(missing_ok=True)  # a file that a killed run has kept already is not replaced by itself
         for oldest in self.generations(name)[:-GENERATIONS]:
             oldest.unlink()
         _sync(folder)
+
+    def _link(self, name: str) -> Path:
+        """Where a file is linked before it becomes a generation."""
+        return self.root / "generations" / f".{name}.link"
 
     def _declares_the_same(self, one: Path, other: Path) -> bool:
         first, second = self._load(one), self._load(other)
@@ -309,6 +315,11 @@ def _from_json(content: object) -> Record:
 
 def _stored_fields() -> list[str]:
     return [field.name for field in dataclasses.fields(Record) if field.name != "fallback"]
+
+
+def _unfinished(path: Path) -> Path:
+    """Where a file is written until it is whole; always the same name, so that a killed run leaves one at most."""
+    return path.with_name(f".{path.name}.new")
 
 
 def _present(path: Path) -> bool:
