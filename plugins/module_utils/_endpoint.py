@@ -45,6 +45,8 @@ def ensure_endpoint(context: Context) -> Result:
             program = None if context.netns else _installation(context, request)
             if program and not context.check_mode:
                 program.carry_out()
+            if request.absent and not context.check_mode:
+                host.tidy()
     return as_result(found, host, program)
 
 

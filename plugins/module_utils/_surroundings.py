@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -88,24 +89,56 @@ class Host:
     @contextlib.contextmanager
     def lock(self) -> t.Iterator[None]:
         """One change at a time: a module, the boot unit and the watch may run together."""
-        folder = self.store.root.parent if self._netns else RUNTIME_ROOT
-        with _lock(folder / "lock"):
+        with _lock(self._runtime / "lock"):
             yield
+
+    @property
+    def _runtime(self) -> pathlib.Path:
+        return self.store.root.parent if self._netns else RUNTIME_ROOT
+
+    def tidy(self) -> None:
+        """After the last set nothing is left below /run: called by the holder of the lock."""
+        if any(store.names() for store in self.stores):
+            return
+        for folder in (self._runtime / "sets.d" / "generations", self._runtime / "sets.d"):
+            _remove_empty(folder)
+        (self._runtime / "lock").unlink(missing_ok=True)
+        for folder in (self._runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
+            _remove_empty(folder)
 
 
 def _by_number(wanted: t.Mapping[str, int]) -> dict[int, str]:
     return {number: name for name, number in wanted.items()}
 
 
+def _remove_empty(folder: pathlib.Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as exc:
+        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
+
+
 @contextlib.contextmanager
 def _lock(path: pathlib.Path) -> t.Iterator[None]:
+    handle = _locked(path)
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except PermissionError as exc:
-        raise NotPermitted(f"cannot write {path}", accepted="root") from exc
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        os.close(handle)
+
+
+def _locked(path: pathlib.Path) -> int:
+    """The file, locked. Its last holder may have removed it while we waited; then the wait was for nothing."""
+    while True:
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except PermissionError as exc:
+            raise NotPermitted(f"cannot write {path}", accepted="root") from exc
+        except FileNotFoundError:
+            continue  # the directory went between the two calls
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
         os.close(handle)
