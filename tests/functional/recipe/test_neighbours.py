@@ -100,6 +100,48 @@ class TestWgQuick:
         assert endpoint.wrong(unbound, endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
 
 
+class TestWgQuickRoutes:
+    """wg-quick with `Table = auto`: what it routes by itself."""
+
+    @pytest.mark.parametrize("rp_filter", [0, 1])
+    def test_allowed_ips_that_are_not_everything(self, make: Make, rp_filter: int) -> None:
+        endpoint = make(kind="wireguard", mode="auto")
+        endpoint.strict(rp_filter)
+        endpoint.apply(tunnel("wireguard"), INET)
+        corporate = [
+            question
+            for family, at in ((4, 0), (6, 1))
+            for question in (
+                *ask(endpoint.lab.corporate, endpoint.inside[family], endpoint.name, plan.CORPORATE_HOST[at]),
+                *ask(endpoint.lab.corporate, endpoint.outside[family], endpoint.name, plan.CORPORATE_HOST[at]),
+                *ask(endpoint.host, plan.CORPORATE_HOST[at], "corp", endpoint.inside[family]),
+                *ask(endpoint.container, endpoint.inside[family], endpoint.name, plan.CONTAINER[at]),
+            )
+        ]
+        assert endpoint.wrong(corporate, endpoint.both(endpoint.unbound)) == []
+        with endpoint.capture() as seen:
+            for address in endpoint.inside.values():
+                endpoint.lab.probe(endpoint.host, plan.ANYCAST[":" in address], "udp", source=address, timeout=0.1)
+        for address in endpoint.inside.values():
+            assert "up0" not in seen.left_by(source=address)
+
+    def test_everything_after_the_recipe_jumps_the_queue_and_is_told(self, make: Make) -> None:
+        """Its rules land in front of ours, and no order of ours mends that."""
+        endpoint = make(kind="wireguard", mode="full", start=False)
+        endpoint.apply(tunnel("wireguard"), INET)
+        before = ours(endpoint)
+        endpoint.client.up()
+        with endpoint.capture() as seen:
+            with pytest.raises(RoutingError, match="inet"):
+                endpoint.apply()
+            for address in endpoint.inside.values():
+                endpoint.lab.probe(endpoint.host, plan.ANYCAST[":" in address], "udp", source=address, timeout=0.1)
+        for address in endpoint.inside.values():
+            assert "up0" not in seen.left_by(source=address)
+        endpoint.client.down()
+        assert set(before) <= set(ours(endpoint))
+
+
 class TestPreflight:
     @pytest.mark.parametrize("family", [4, 6])
     def test_a_local_rule_behind_ours_is_refused(self, endpoint: Endpoint, family: int) -> None:
@@ -113,8 +155,8 @@ class TestPreflight:
 
     def test_because_the_hosts_own_addresses_would_be_sought_in_the_tunnel(self, endpoint: Endpoint) -> None:
         endpoint.apply(CORP, INET)
-        for family in ("-4", "-6"):
-            endpoint.ip(f"{family} rule add pref 32765 lookup local", f"{family} rule del pref 0")
+        for family in endpoint.families:
+            endpoint.ip(f"-{family} rule add pref 32765 lookup local", f"-{family} rule del pref 0")
         with endpoint.capture() as seen:
             for family, address in endpoint.inside.items():
                 outside = endpoint.outside[family]

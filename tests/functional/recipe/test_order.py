@@ -197,7 +197,7 @@ class TestOpenSockets:
         endpoint.apply({**CORP, "backstop": backstop}, INET)
         endpoint.ip(f"route flush table {T_CORP}", f"-6 route flush table {T_CORP}")
         with contextlib.ExitStack() as stack:
-            opened = {a: stack.enter_context(self.socket(endpoint, a, connected)) for a in endpoint.inside.values()}
+            opened = {a: stack.enter_context(self.opened(endpoint, a, connected)) for a in endpoint.inside.values()}
             with Capture(endpoint.host) as before:
                 for address, each in opened.items():
                     self.send(each, address, connected)
@@ -208,7 +208,7 @@ class TestOpenSockets:
                     self.send(each, address, connected)
         assert [after.left_by(source=a) for a in opened] == [{"vpn0"}] * 2
 
-    def socket(self, endpoint: Endpoint, address: str, connected: bool) -> socket.socket:
+    def opened(self, endpoint: Endpoint, address: str, connected: bool) -> socket.socket:
         opened = endpoint.host.socket(FAMILIES[6 if ":" in address else 4], socket.SOCK_DGRAM)
         opened.bind((address, 0))
         if connected:

@@ -9,6 +9,8 @@ unbound traffic too. Only real connections show it.
 
 from __future__ import annotations
 
+import typing as t
+
 import pytest
 
 from tests.functional.recipe.conftest import Make
@@ -26,7 +28,7 @@ from tests.functional.recipe.hosts import (
 )
 from tests.lab import addresses as plan
 
-PODS = {"local_networks": ["auto", "cali0"]}
+PODS: dict[str, t.Any] = {"local_networks": ["auto", "cali0"]}
 WIDE = ("0.0.0.0/1", "128.0.0.0/1", "2000::/3")
 
 
@@ -265,10 +267,10 @@ class TestPushedRoutes:
 
     def test_they_do_not_draw_the_inside_address(self, endpoint: Endpoint) -> None:
         second = endpoint.lab.hosts["r2-0"]
-        for family, at, length in (("-4", 0, 32), ("-6", 1, 128)):
-            second.run(["ip", family, "addr", "replace", f"{plan.shifted(plan.ANYCAST[at], 1)}/{length}", "dev", "lo"])
+        for version, at, length in (("-4", 0, 32), ("-6", 1, 128)):
+            second.run(["ip", version, "addr", "replace", f"{plan.shifted(plan.ANYCAST[at], 1)}/{length}", "dev", "lo"])
             target, via = plan.shifted(plan.ANYCAST[at], 1), plan.in_lan(0, 254)[at]
-            endpoint.ip(f"{family} route add {target}/{length} via {via} dev up0")
+            endpoint.ip(f"{version} route add {target}/{length} via {via} dev up0")
         endpoint.apply(CORP, INET)
         with endpoint.capture() as seen:
             for family, at in ((4, 0), (6, 1)):
