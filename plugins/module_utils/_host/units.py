@@ -21,10 +21,11 @@ _BOOT = """\
 Description=Policy routing of this host's identities (fleetvpn.routing)
 Documentation=https://galaxy.ansible.com/ui/repo/published/fleetvpn/routing/
 ConditionPathExistsGlob=/etc/fleetvpn/sets.d/*.json
-# Rules and backstops need no device. They stand before anything can send a packet.
+# Rules and backstops need no device. They stand before anything can send a packet. VPN units come after
+# network-online.target, which comes after network-pre.target only where something manages the network.
 DefaultDependencies=no
 After=local-fs.target systemd-modules-load.service systemd-sysctl.service
-Before=network-pre.target shutdown.target
+Before=network-pre.target network.target network-online.target shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
 RequiresMountsFor=/etc/fleetvpn /usr/local/sbin /usr/local/lib
