@@ -21,8 +21,8 @@ Prints one line per cable that it laid.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import subprocess
 import sys
 import typing as t
@@ -59,10 +59,16 @@ def connect(ends: list[End]) -> bool:
         return False
     first, second = ends
     run(
-        *("ip", "link", "add", first["dev"], "netns", pid_of(first["host"]), "type", "veth"),
-        *("peer", "name", second["dev"], "netns", pid_of(second["host"])),
+        *("ip", "link", "add", first["dev"], "address", hardware_address(first["host"], first["dev"])),
+        *("netns", pid_of(first["host"]), "type", "veth", "peer", "name", second["dev"]),
+        *("address", hardware_address(second["host"], second["dev"]), "netns", pid_of(second["host"])),
     )
     return True
+
+
+def hardware_address(host: str, device: str) -> str:
+    """Return the address that a device has after every reboot, as those of real machines do: neighbours know it."""
+    return "02:" + hashlib.sha256(f"{host} {device}".encode()).digest()[:5].hex(":")
 
 
 def configure(end: End) -> None:
@@ -80,8 +86,7 @@ def configure(end: End) -> None:
 def make_bridge(host: str, name: str) -> None:
     """Make a bridge unless it is there. Its address is stated, so that it does not change with the ports."""
     if name not in devices(host):
-        address = f"02:{os.urandom(5).hex(':')}"
-        ip(host, "link", "add", name, "address", address, "type", "bridge", "mcast_snooping", "0")
+        ip(host, "link", "add", name, "address", hardware_address(host, name), "type", "bridge", "mcast_snooping", "0")
         ip(host, "link", "set", name, "up")
 
 
