@@ -180,7 +180,7 @@ def _decode_way(fields: t.Mapping[str, t.Any], kind: str, name: Name) -> dict[st
     The error routes of IPv6 are bound to lo by the kernel, which nobody asked for.
     """
     if "NH_ID" in fields:
-        return {"nexthop_id": fields["NH_ID"]}
+        return {"nexthop_id": fields["NH_ID"], "through": _decode_through(fields, name)}
     if "MULTIPATH" in fields:
         return {"nexthops": tuple(_decode_nexthops(fields["MULTIPATH"], name))}
     if kind in ERROR_TYPES:
@@ -190,6 +190,15 @@ def _decode_way(fields: t.Mapping[str, t.Any], kind: str, name: Name) -> dict[st
         "dev": name(fields["OIF"]) if "OIF" in fields else None,
         "onlink": bool(fields["flags"] & _RTNH_F_ONLINK),
     }
+
+
+def _decode_through(fields: t.Mapping[str, t.Any], name: Name) -> tuple[Nexthop, ...]:
+    """What a nexthop object stands for, as far as the kernel says (net.ipv4.nexthop_compat_mode)."""
+    if "MULTIPATH" in fields:
+        return tuple(_decode_nexthops(fields["MULTIPATH"], name))
+    if "OIF" not in fields:
+        return ()
+    return (Nexthop(_gateway(fields.get("GATEWAY"), fields.get("VIA")), name(fields["OIF"])),)
 
 
 def _decode_nexthops(data: bytes, name: Name) -> t.Iterator[Nexthop]:

@@ -77,6 +77,8 @@ class Route:
     nexthops: tuple[Nexthop, ...] = ()
     nexthop_id: int | None = None
     protocol: int = dataclasses.field(default=0, compare=False)
+    # What the nexthop object stands for at present, as the kernel reports it: not the route's own.
+    through: tuple[Nexthop, ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.family == 6:

@@ -65,9 +65,12 @@ class Facts:
         return any(a.address == address and not a.tentative for a in self.addresses)
 
     def defaults(self, family: int) -> list[Route]:
-        """The usable defaults of main, the preferred first. Halves such as 0.0.0.0/1 are none."""
+        """The usable defaults of main, the preferred first, each nexthop as a route of its own.
+
+        Halves such as 0.0.0.0/1 are none.
+        """
         found = [r for r in self.main if r.family == family and is_default(r) and r.type == "unicast"]
-        return sorted(found, key=lambda route: route.metric)
+        return [single for route in sorted(found, key=lambda route: route.metric) for single in by_nexthop(route)]
 
 
 def is_default(route: Route) -> bool:
@@ -75,9 +78,16 @@ def is_default(route: Route) -> bool:
     return route.dst in ("0.0.0.0/0", "::/0")
 
 
+def by_nexthop(route: Route) -> list[Route]:
+    """A route of several nexthops, or by a nexthop object, as routes of one nexthop each."""
+    hops = route.nexthops or route.through
+    plain = dataclasses.replace(route, nexthops=(), nexthop_id=None, through=())
+    return [dataclasses.replace(plain, gateway=h.gateway, dev=h.dev, onlink=h.onlink) for h in hops] or [route]
+
+
 def devices_of(route: Route) -> list[str]:
     """The devices that a route may leave by."""
-    return [d for d in (route.dev, *(hop.dev for hop in route.nexthops)) if d is not None]
+    return [d for d in (route.dev, *(hop.dev for hop in (*route.nexthops, *route.through))) if d is not None]
 
 
 def matching(facts: Facts, patterns: t.Sequence[str]) -> list[str]:

@@ -53,7 +53,7 @@ def local_routes(
     inside = [r for r in facts.main if not is_default(r) and _is_inside(r, devices, prefixes)]
     networks = [ipaddress.ip_network(route.dst) for route in inside]
     foreign = [r for r in facts.main if r not in inside and not is_default(r) and _within(networks, r.dst)]
-    copies = {r.key[2:]: dataclasses.replace(r, table=table, protocol=protocol) for r in inside}
+    copies = {r.key[2:]: dataclasses.replace(r, table=table, protocol=protocol, through=()) for r in inside}
     throws = {r.dst: throw(r, table, protocol) for r in foreign}
     preferred = [c for c in copies.values() if c.dst not in throws or _beats(c, c.dst, foreign)]
     return [*preferred, *(t_ for dst, t_ in throws.items() if dst not in {c.dst for c in preferred})]

@@ -13,7 +13,7 @@ import typing as t
 from .._errors import Conflict, InvalidInput
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
-from .facts import Facts, Remembered, covers, is_default, matching, server_routes, tunnel_devices, uplink_devices
+from .facts import Facts, Remembered, covers, matching, server_routes, tunnel_devices, uplink_devices
 
 LOCAL = "local"  # the key of T_loc; no identity may have this name
 
@@ -138,6 +138,7 @@ def _gateway(way: Way, family: int, facts: Facts, last: Remembered | None) -> st
         return stated
     defaults = [r for r in facts.defaults(family) if r.dev == way.device]
     if defaults:
+        _refuse_other_family(way, family, defaults[0].gateway)
         return defaults[0].gateway
     hints = [r.gateway for r in server_routes(facts, family) if r.dev == way.device]
     leases = [g for g in facts.leases.get(way.device or "", ()) if family_of(g) == family]
@@ -148,6 +149,17 @@ def _gateway(way: Way, family: int, facts: Facts, last: Remembered | None) -> st
     return found
 
 
+def _refuse_other_family(way: Way, family: int, gateway: str | None) -> None:
+    """An IPv4 default `via inet6`: the table would get no default, and the backstop would cut the address off."""
+    if gateway is not None and family_of(gateway) != family and way.in_family(family):
+        raise InvalidInput(
+            f"finds only a gateway of the other family on {way.device}: {gateway}",
+            field=f"identity {way.identity.name}: gateway",
+            value="auto",
+            accepted=f"an IPv{family} gateway",
+        )
+
+
 def _same_place(last: Remembered, way: Way, family: int) -> bool:
     before = {address for address in last.addresses if family_of(address) == family}
     return last.device == way.device and bool(before & set(way.in_family(family)))
@@ -155,7 +167,8 @@ def _same_place(last: Remembered, way: Way, family: int) -> bool:
 
 def _refuse_guess(way: Way, family: int, facts: Facts) -> None:
     """Without a gateway the address would lose what main gives it by another uplink today."""
-    elsewhere = [r for r in facts.main if r.family == family and is_default(r) and r.gateway and r.dev != way.device]
+    # A nexthop object that the kernel does not explain may be this device's as well as another's.
+    elsewhere = [r for r in facts.defaults(family) if r.dev is None or (r.gateway and r.dev != way.device)]
     if way.in_family(family) and elsewhere:
         raise InvalidInput(
             f"finds no gateway on {way.device} in main, lease or router advertisement (IPv{family})",

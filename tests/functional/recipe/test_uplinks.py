@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import RoutingError
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
 
 from tests.functional.recipe.conftest import Make
@@ -88,6 +89,80 @@ class TestGatewayChanges:
         tables = [line for line in before.splitlines() if f"table {T_INET} " in line]
         assert tables
         assert [line for line in endpoint.state().splitlines() if f"table {T_INET} " in line] == tables
+
+
+class TestDefaults:
+    """The forms in which main may hold the uplink's default."""
+
+    def check(self, endpoint: Endpoint) -> None:
+        found = endpoint.apply(CORP, INET)
+        assert [entry["verdict"] for entry in found.proof.identities] == ["proven", "proven"]
+        assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+        assert not endpoint.apply().changed
+
+    def test_several_nexthops(self, endpoint: Endpoint) -> None:
+        for family, at in (("-4", 0), ("-6", 1)):
+            hops = " ".join(f"nexthop via {plan.in_lan(0, last)[at]} dev up0" for last in (1, 254))
+            endpoint.ip(f"{family} route del default", f"{family} route add default {hops}")
+        self.check(endpoint)
+
+    def test_several_metrics(self, endpoint: Endpoint) -> None:
+        for family, at in (("-4", 0), ("-6", 1)):
+            endpoint.ip(f"{family} route add default via {plan.in_lan(0, 254)[at]} dev up0 metric 3000")
+        self.check(endpoint)
+
+    def test_a_nexthop_object(self, endpoint: Endpoint) -> None:
+        for number, family, at in ((70, "-4", 0), (71, "-6", 1)):
+            endpoint.ip(
+                f"nexthop add id {number} via {plan.in_lan(0, 1)[at]} dev up0",
+                f"{family} route del default",
+                f"{family} route add default nhid {number}",
+            )
+        self.check(endpoint)
+
+    def test_a_group_of_nexthop_objects(self, endpoint: Endpoint) -> None:
+        for number, family, at in ((70, "-4", 0), (80, "-6", 1)):
+            endpoint.ip(
+                f"nexthop add id {number} via {plan.in_lan(0, 1)[at]} dev up0",
+                f"nexthop add id {number + 1} via {plan.in_lan(0, 254)[at]} dev up0",
+                f"nexthop add id {number + 2} group {number}/{number + 1}",
+                f"{family} route del default",
+                f"{family} route add default nhid {number + 2}",
+            )
+        self.check(endpoint)
+
+    def test_a_link_local_router(self, endpoint: Endpoint) -> None:
+        router = endpoint.link_local(endpoint.lab.router, "lan0")
+        endpoint.ip("-6 route del default", f"-6 route add default via {router} dev up0 proto ra metric 1024")
+        self.check(endpoint)
+
+    def test_an_ipv6_gateway_for_ipv4_is_refused(self, endpoint: Endpoint) -> None:
+        """Rather than cut off, as an address whose table has no default."""
+        router = endpoint.link_local(endpoint.lab.router, "lan0")
+        endpoint.ip("-4 route del default", f"-4 route add default via inet6 {router} dev up0")
+        before = endpoint.state()
+        with pytest.raises(RoutingError, match="gateway of the other family"):
+            endpoint.apply(CORP, INET)
+        assert endpoint.state() == before
+        endpoint.apply(CORP, {**INET, "gateway": [plan.in_lan(0, 1)[0]]})
+        assert endpoint.wrong(endpoint.identities(4)) == []
+
+    def test_a_nexthop_object_that_the_kernel_does_not_explain_is_refused(self, endpoint: Endpoint) -> None:
+        endpoint.host.sysctl(ipv4__nexthop_compat_mode=0)
+        endpoint.ip(
+            f"nexthop add id 70 via {plan.in_lan(0, 1)[0]} dev up0",
+            "-4 route del default",
+            "-4 route add default nhid 70",
+        )
+        with pytest.raises(RoutingError, match="finds no gateway"):
+            endpoint.apply(CORP, INET)
+
+    def test_no_gateway(self, endpoint: Endpoint) -> None:
+        """A point-to-point uplink; here everybody far away is found by ARP."""
+        endpoint.ip("route del default", "route add default dev up0")
+        found = endpoint.apply(CORP, INET)
+        assert [entry["verdict"] for entry in found.proof.identities] == ["proven", "proven"]
+        assert endpoint.wrong(endpoint.identities(4)) == []
 
 
 class TestTwoUplinks:
