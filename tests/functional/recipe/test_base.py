@@ -281,3 +281,17 @@ class TestMasqueradedContainers:
             pushed = ask(endpoint.container, plan.CORPORATE_HOST[at], "corp", endpoint.inside[family])
             internet = ask(endpoint.container, plan.ANYCAST[at], "inet", endpoint.outside[family])
             assert endpoint.wrong(pushed, internet) == []
+
+
+def test_numbers_that_are_stated(endpoint: Endpoint) -> None:
+    endpoint.apply(
+        {**CORP, "table": "70000", "priority": 8400},
+        {**INET, "table": "300", "priority": 8250},
+        numbers={"priority_base": 8000, "table_base": 4000, "protocol": 199, "group": 77},
+    )
+    assert endpoint.wrong(endpoint.both(endpoint.identities), endpoint.both(endpoint.neighbourhood)) == []
+    rules = endpoint.host.ip_json("-d", "rule")
+    assert {rule["priority"] for rule in rules if rule.get("table") in ("70000", "300")} >= {8401, 8251}
+    assert {link["ifname"] for link in endpoint.host.ip_json("link") if link["group"] == "77"} == {"vpn0"}
+    endpoint.remove()
+    assert not [rule for rule in endpoint.host.ip_json("rule") if 8000 <= rule["priority"] < 9000]

@@ -282,3 +282,12 @@ def test_unbound_follows_the_tunnel_back(bare: Endpoint) -> None:
     bare.apply(MARKED, INET)
     assert bare.state() == kept
     assert Probe(bare.host, plan.ANYCAST[1], "tcp").ask().name == UPLINK
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_family_without_an_inside_address_stays_where_it_was(make: Make, family: int) -> None:
+    endpoint = make(mode="identity", families=(family,))
+    endpoint.apply(MARKED, INET, unbound="corp", unbound_local="main")
+    other = 10 - family
+    elsewhere = ask(endpoint.host, plan.ANYCAST[other == 6], UPLINK, endpoint.outside[other])
+    assert endpoint.wrong(endpoint.unbound(family, TUNNEL), elsewhere, endpoint.identities(family)) == []
