@@ -13,6 +13,7 @@ import ipaddress
 import typing as t
 
 from ._errors import Conflict
+from ._model import fields
 from ._model.declaration import Declaration, Numbers
 from ._model.fields import family_of
 from ._model.route import Route
@@ -67,7 +68,7 @@ def scope_of(numbers: Numbers, mine: t.Iterable[Record], others: t.Iterable[Reco
     """The scope of a set, from its own records (current and begun) and those of the others."""
     rules, routes = _objects(mine)
     other_rules, other_routes = _objects(records := list(others))
-    tables = frozenset(number for record in records for number in record.tables.values())
+    tables = frozenset(number for record in records for number in _tables(record))
     return Scope(numbers, rules, routes, other_rules, other_routes, tables)
 
 
@@ -116,16 +117,40 @@ def _remembered(table: int, entry: t.Mapping[str, t.Any]) -> Remembered:
 
 
 def refuse_shared(declaration: Declaration, others: t.Mapping[str, Record]) -> None:
-    """Two sets may not share an address, a pool, a table or a priority of a stated rule. Raises Conflict."""
+    """Two sets may not share an address, a pool, a table, a priority or a destination. Raises Conflict."""
     for name, record in others.items():
         for identity in declaration.identities:
             _refuse_claimed(name, record, "addresses", identity.addresses, _addresses(record))
             _refuse_claimed(name, record, "pools", _overlapping(identity.pools, record), set(identity.pools))
-            tables = [identity.table] if identity.table else []
-            _refuse_claimed(name, record, "table", tables, set(record.tables.values()))
-        rules, _routes = objects_of(record)
-        priorities = [rule.priority for rule in declaration.rules]
-        _refuse_claimed(name, record, "rules", priorities, {rule.priority for rule in rules})
+            _refuse_claimed(name, record, "table", [identity.table], _tables(record))
+            _refuse_claimed(name, record, "destinations", identity.destinations, _destinations(record))
+        _refuse_shared_rules(name, record, declaration)
+        _refuse_shared_routes(name, record, declaration)
+
+
+def _refuse_shared_rules(name: str, record: Record, declaration: Declaration) -> None:
+    base = record.numbers.get("priority_base", Numbers.priority_base)
+    stated = {rule.priority for rule in objects_of(record)[0]}
+    priorities = [rule.priority for rule in declaration.rules]
+    _refuse_claimed(name, record, "rules", priorities, stated | set(range(base, base + BLOCK)))
+
+
+def _refuse_shared_routes(name: str, record: Record, declaration: Declaration) -> None:
+    keys = {route.key for route in objects_of(record)[1]}
+    tables = _tables(record)
+    shared = [route.text() for route in declaration.routes if route.table in tables or route.key in keys]
+    _refuse_claimed(name, record, "routes", shared, set(shared))
+
+
+def _tables(record: Record) -> set[int]:
+    """The tables of a set: of its identities, and those that its routes are in; main is everybody's."""
+    stated = {route.table for route in objects_of(record)[1]}
+    return {*record.tables.values(), *(stated - set(fields.RESERVED_TABLES.values()))}
+
+
+def _destinations(record: Record) -> set[str]:
+    identities = record.declaration.get("identities") or ()
+    return {fields.prefix(d, "destinations") for entry in identities for d in entry.get("destinations") or ()}
 
 
 def refuse_found(addresses: t.Iterable[str], others: t.Mapping[str, Record]) -> None:
