@@ -1,7 +1,7 @@
 # Copyright (c) 2026, fleetvpn.routing contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guides, followed on the host that they describe: each declaration is made, and each command shows what they say."""
+"""The guides, followed on the host that they describe: each declaration is made, each command shows what they say."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_guide_shows_what_the_host_shows(host: Host) -> None:
 
 
 def test_the_symptoms_are_as_described(host: Host) -> None:
-    """A rule ahead of the block, and the block moved ahead of it; a tunnel that is away; rules that somebody deletes."""
+    """A tunnel that is away; a rule ahead of the block, and the block moved; rules that somebody deletes."""
     ahead, moved, *pending = steps("guide_troubleshooting.rst")
     described = (GUIDES / "guide_troubleshooting.rst").read_text(encoding="utf-8")
     first = next(step.declaration for step in steps("guide_how_it_works.rst") if step.declaration)

@@ -1,0 +1,329 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the documentation shows, names and links to is there, and its examples are accepted as they stand.
+
+That the guides show what a host shows is for tests/functional/test_guides.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import subprocess
+import textwrap
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Numbers
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
+from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
+from ansible_collections.fleetvpn.routing.plugins.module_utils._version import VERSION
+
+from tests.unit.plugins.modules.test_documentation import specified
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE_UTILS = ROOT / "plugins" / "module_utils"
+COLLECTION = "fleetvpn.routing."
+REPOSITORY = "https://github.com/fleetvpn/fleetvpn.routing/"
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+FILTERS = sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml"))
+GUIDES = sorted((ROOT / "docs/docsite/rst").glob("*.rst"))
+# All that people read; the examples of modules come from their EXAMPLES.
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "docs/on-host.md")),
+    *(ROOT / "tests/lab/README.md",),
+    *sorted((ROOT / "roles").glob("*/README.md")),
+    *GUIDES,
+]
+MARKDOWN_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
+FULL_NAME = re.compile(r"(?<!ansible_collections\.)\bfleetvpn\.routing\.([a-z_]\w*)")
+VARIABLE = re.compile(r"(?<![\w/-])((?:endpoint|vpn_wireguard|vpn_openvpn)_[a-z]\w*)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+QUOTED = re.compile(r"`([^`\n]+)`")
+
+Spec = dict[str, dict[str, t.Any]]
+Specified = t.Callable[[str], Spec]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def tracked() -> list[str]:
+    """Files of the repository, new ones that are not ignored among them."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def yaml_blocks(text: str, suffix: str) -> list[str]:
+    pattern = RST_BLOCK if suffix == ".rst" else MARKDOWN_BLOCK
+    return [textwrap.dedent(body) for kind, body in pattern.findall(text) if kind == "yaml"]
+
+
+def role_options(role: str) -> Spec:
+    return t.cast("Spec", yaml.safe_load(read(ROOT / f"roles/{role}/meta/argument_specs.yml")))["argument_specs"][
+        "main"
+    ]["options"]
+
+
+def validated(spec: Spec, given: dict[str, t.Any], where: str) -> dict[str, t.Any]:
+    result = ArgumentSpecValidator(spec).validate(given)
+    assert not result.error_messages, f"{where}: {result.error_messages}"
+    return result.validated_parameters
+
+
+def tasks(content: t.Any) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """Modules of the collection with their parameters, wherever in a piece of YAML."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            name = str(key).removeprefix(COLLECTION)
+            if str(key).startswith(COLLECTION) and name in MODULES:
+                yield name, value or {}
+            else:
+                yield from tasks(value)
+    elif isinstance(content, list):
+        for entry in content:
+            yield from tasks(entry)
+
+
+def variables(content: t.Any) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """Variables of roles that a piece of YAML sets: roles with the variables of each, at any depth."""
+    if isinstance(content, list):
+        for entry in content:
+            yield from variables(entry)
+    elif isinstance(content, dict):
+        for role in ROLES:
+            found = {key: value for key, value in content.items() if re.match(rf"{role}_(?!info\b)", str(key))}
+            if found:
+                yield role, found
+        for value in content.values():
+            yield from variables(value)
+
+
+def check_values(name: str, parameters: dict[str, t.Any]) -> None:
+    """What the collection itself refuses: an address, a mark, a priority that cannot be."""
+
+    def tables(value: object, field: str) -> int:
+        return 1500 if re.fullmatch(r"[a-z_]+", str(value)) else table_id(value, field)
+
+    if name == "rule":
+        Rule.from_params(parameters, tables=tables)
+    elif name == "route":
+        Route.from_params(parameters, tables=tables)
+    elif name == "endpoint" and parameters["state"] == "present":
+        parse_declaration(parameters["set"], parameters, Numbers(), tables)
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> Specified:
+    """The argument spec of a module."""
+
+    def find(name: str) -> Spec:
+        with monkeypatch.context() as patch:
+            return specified(name, patch)
+
+    return find
+
+
+class TestExamples:
+    @pytest.mark.parametrize("module", MODULES)
+    def test_of_a_module_are_accepted(self, module: str, options: Specified) -> None:
+        examples = importlib.import_module(f"ansible_collections.{COLLECTION}plugins.modules.{module}").EXAMPLES
+        found = list(tasks(yaml.safe_load(examples)))
+        assert module in {name for name, _parameters in found}
+        for name, parameters in found:
+            check_values(name, validated(options(name), parameters, f"EXAMPLES of {module}"))
+
+    @pytest.mark.parametrize("path", TEXTS, ids=name_of)
+    def test_of_a_text_are_accepted(self, path: Path, options: Specified) -> None:
+        for block in yaml_blocks(read(path), path.suffix):
+            content = list(yaml.safe_load_all(block))
+            for name, parameters in tasks(content):
+                check_values(name, validated(options(name), parameters, name_of(path)))
+            for role, given in variables(content):
+                validated({**role_options(role)}, {**required(role), **given}, name_of(path))
+
+    def test_there_are_some(self) -> None:
+        readme = yaml_blocks(read(ROOT / "README.md"), ".md")
+        assert len(readme) == read(ROOT / "README.md").count("```yaml") >= 5
+        assert [role for block in readme for role, _given in variables(yaml.safe_load(block))].count("endpoint") >= 4
+        guides = [block for path in GUIDES for block in yaml_blocks(read(path), ".rst")]
+        assert len([name for block in guides for name, _given in tasks(yaml.safe_load(block))]) >= 3
+
+
+def required(role: str) -> dict[str, t.Any]:
+    """Stands in for required variables, which an example of another variable need not repeat."""
+    return {name: "x" for name, option in role_options(role).items() if option.get("required")}
+
+
+def tags() -> set[str]:
+    """Tags of the roles' tasks, which are named like variables."""
+    files = (ROOT / "roles").glob("*/tasks/*.yml")
+    return {tag for path in files for task in yaml.safe_load(read(path)) or [] for tag in task.get("tags", [])}
+
+
+class TestNames:
+    @pytest.mark.parametrize("path", TEXTS, ids=name_of)
+    def test_of_content_exist(self, path: Path) -> None:
+        named = set(FULL_NAME.findall(read(path))) - {"git"}
+        assert named <= {*MODULES, *ROLES, *FILTERS}
+
+    @pytest.mark.parametrize("path", TEXTS, ids=name_of)
+    def test_of_variables_exist(self, path: Path) -> None:
+        known = {name for role in ROLES for name in role_options(role)}
+        assert set(VARIABLE.findall(read(path))) - {*MODULES, *tags()} <= known
+
+    def test_of_modules_and_roles_in_the_readme_are_all_there_are(self) -> None:
+        table = read(ROOT / "README.md").partition("## Included content")[2].partition("\n## ")[0]
+        named: dict[str, list[str]] = {"module": [], "role": []}
+        for kind, cell in re.findall(r"^\| (module|role)s? ([^|]*)\|", table, re.MULTILINE):
+            named[kind] += QUOTED.findall(cell)
+        assert (sorted(named["module"]), sorted(named["role"])) == (MODULES, ROLES)
+
+    def test_of_make_targets_exist(self) -> None:
+        targets = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
+        for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+            assert set(re.findall(r"\bmake ([a-z-]+)`", read(path))) <= targets
+
+    def test_of_targets_in_the_table_are_those_of_make_test(self) -> None:
+        """A step that is added to `make test` is explained as well."""
+        makefile = read(ROOT / "Makefile")
+        fast = re.search(r"^FAST := (.*)$", makefile, re.MULTILINE)
+        steps = re.search(r"^STEPS := \$\(FAST\) (.*)$", makefile, re.MULTILINE)
+        assert fast
+        assert steps
+        explained = re.findall(r"^\| `make ([a-z-]+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+        assert set(explained) == {*fast[1].split(), *steps[1].split(), "test-fast", "test", "demo"}
+
+
+class TestPaths:
+    """Paths in CONTRIBUTING: from the repository, or within plugins/module_utils."""
+
+    def test_in_the_text_exist(self) -> None:
+        text = MARKDOWN_BLOCK.sub("", read(ROOT / "CONTRIBUTING.md"))
+        named = [name.split()[0] for name in QUOTED.findall(text) if _is_path(name.split()[0])]
+        named += [word for name in QUOTED.findall(text) for word in name.split()[1:] if _is_path(word)]
+        assert len(named) > 40
+        missing = [name for name in named if not any((base / name).exists() for base in (ROOT, MODULE_UTILS))]
+        assert missing == []
+
+    def test_in_the_commands_exist(self) -> None:
+        blocks = [body for kind, body in MARKDOWN_BLOCK.findall(read(ROOT / "CONTRIBUTING.md")) if kind == "sh"]
+        words = [word for line in "".join(blocks).splitlines() for word in shlex.split(line, comments=True)]
+        named = [word for word in words if _is_path(word)]
+        assert len(named) >= 5
+        assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def _is_path(word: str) -> bool:
+    """Whether it looks like a path of the repository; what a run makes and who else is named is left out."""
+    if word.startswith(("build/", "fleetvpn/", "/", "http", "-")) or not re.fullmatch(r"[\w./-]+", word):
+        return False
+    return "/" in word or word.endswith((".py", ".md", ".yml", ".txt", ".toml"))
+
+
+class TestLinks:
+    @pytest.mark.parametrize("path", [path for path in TEXTS if path.suffix == ".md"], ids=name_of)
+    def test_within_the_repository_lead_somewhere(self, path: Path) -> None:
+        for target in LINK.findall(MARKDOWN_BLOCK.sub("", read(path))):
+            if target.startswith(REPOSITORY + "blob/main/"):
+                assert (ROOT / target.removeprefix(REPOSITORY + "blob/main/")).exists(), target
+            elif not target.startswith("https://"):
+                file, _hash, anchor = target.partition("#")
+                found = path.parent / file if file else path
+                assert found.exists(), target
+                assert not anchor or anchor in _anchors(found), target
+
+    def test_every_text_for_people_is_checked(self) -> None:
+        found = {
+            ROOT / name for name in tracked() if name.endswith((".md", ".rst")) and not name.startswith("LICENSES/")
+        }
+        assert found - {ROOT / "CHANGELOG.md"} == set(TEXTS)
+
+    def test_the_index_of_the_guides_names_each_of_them(self) -> None:
+        sections = yaml.safe_load(read(ROOT / "docs/docsite/extra-docs.yml"))["sections"]
+        assert sorted(name for section in sections for name in section["toctree"]) == [path.stem for path in GUIDES]
+        for path in GUIDES:
+            assert f".. _ansible_collections.fleetvpn.routing.docsite.{path.stem}:" in read(path)
+
+
+def _anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", read(path), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+class TestNumbers:
+    def test_the_version_is_one(self) -> None:
+        assert yaml.safe_load(read(ROOT / "galaxy.yml"))["version"] == VERSION
+
+    def test_the_oldest_ansible_and_python_are_stated(self) -> None:
+        requirements = read(ROOT / "README.md").partition("## Requirements")[2]
+        oldest = re.fullmatch(r">=(\d+\.\d+)\.0", yaml.safe_load(read(ROOT / "meta/runtime.yml"))["requires_ansible"])
+        python = re.fullmatch(r">=(.*)", yaml.safe_load(read(ROOT / "tests/config.yml"))["modules"]["python_requires"])
+        assert oldest
+        assert python
+        assert f"ansible-core {oldest[1]} or later" in requirements
+        assert f"Python {python[1]} or later" in requirements
+
+    def test_every_tested_platform_is_in_the_readme(self) -> None:
+        """The image of the scenarios with the versions of pyroute2 that the functional tests use; and nothing more."""
+        image = re.search(
+            r"^readonly repository=localhost/fleetvpn-([a-z]+)(\d+)$", read(ROOT / "tests/tools/image.sh"), re.MULTILINE
+        )
+        assert image
+        rows = re.findall(r"^\| ([^|]+) \| (tested[^|]*) \|$", read(ROOT / "README.md"), re.MULTILINE)
+        assert [platform for platform, _text in rows] == [f"{image[1].capitalize()} {image[2]}"]
+        for lock, parts in (("pyroute2-oldest", 3), ("tools", 2)):
+            pinned = re.search(r"^pyroute2==([\d.]+)$", read(ROOT / f"tests/requirements/{lock}.txt"), re.MULTILINE)
+            assert pinned
+            assert ".".join(pinned[1].split(".")[:parts]) in rows[0][1]
+
+
+class TestLayers:
+    """The table in CONTRIBUTING is how the files import each other."""
+
+    def test_every_file_is_in_one_of_them(self) -> None:
+        named = [name for layer in layers() for name in layer]
+        there = {path.name for path in MODULE_UTILS.glob("_*.py")} | {
+            f"{path.parent.name}/" for path in MODULE_UTILS.glob("*/*.py")
+        }
+        assert sorted(named) == sorted(there)
+
+    def test_a_file_imports_from_its_own_and_those_above(self) -> None:
+        order = {name.removesuffix("/").removesuffix(".py"): at for at, layer in enumerate(layers()) for name in layer}
+        wrong = [
+            f"{name_of(path)} imports {other}"
+            for path in sorted(MODULE_UTILS.rglob("*.py"))
+            for other in imported(path)
+            if other in order and order[other] > order[path.relative_to(MODULE_UTILS).parts[0].removesuffix(".py")]
+        ]
+        assert wrong == []
+
+
+def layers() -> list[list[str]]:
+    table = read(ROOT / "CONTRIBUTING.md").partition("### Layers of")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    return [QUOTED.findall(cell) for cell in rows]
+
+
+def imported(path: Path) -> t.Iterator[str]:
+    """The direct children of module_utils that a file imports."""
+    depth = len(path.relative_to(MODULE_UTILS).parts)
+    for node in ast.walk(ast.parse(read(path))):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (name.partition(".")[0] for name in names)
