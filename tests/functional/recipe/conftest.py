@@ -58,7 +58,9 @@ def make(shared_lab: Lab) -> t.Iterator[Make]:
 
     yield endpoint
     for each in made:
-        shutil.rmtree(STATE / each.host.namespace, ignore_errors=True)
+        kept = STATE / each.host.namespace
+        if kept.exists():
+            shutil.rmtree(kept)
 
 
 def _refuse_foreign_sources(lab: Lab, client: Client) -> None:
