@@ -168,13 +168,14 @@ def _check_identity(identity: Identity, field: str) -> None:
     known = {family_of(text) for text in (*identity.addresses, *identity.pools)}
     for family in known - set(identity.families):
         raise InvalidInput(f"has an IPv{family} address", field=f"{field}.families", value=_names(identity.families))
+    possible = known or set(identity.families)
     for gateway in identity.gateway:
-        if gateway not in ("auto", "none") and known and family_of(gateway) not in known:
+        if gateway not in ("auto", "none") and family_of(gateway) not in possible:
             raise InvalidInput(
                 "is of a family in which the identity has no address",
                 field=f"{field}.gateway",
                 value=gateway,
-                accepted=", ".join(f"an IPv{family} address" for family in sorted(known)),
+                accepted=", ".join(f"an IPv{family} address" for family in sorted(possible)),
             )
 
 

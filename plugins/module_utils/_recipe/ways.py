@@ -134,6 +134,8 @@ def _gateways(way: Way, facts: Facts, last: Remembered | None) -> tuple[str, ...
 def _gateway(way: Way, family: int, facts: Facts, last: Remembered | None) -> str | None:
     """Stated; else main's default, a VPN client's host route, lease or RA, or what was known for the same addresses."""
     stated = way.identity.gateway_in(family)
+    if stated and last is None:
+        _refuse_lacking_family(way, family, stated)
     if stated or way.identity.by_tunnel or way.identity.gateway != ("auto",):
         return stated
     defaults = [r for r in facts.defaults(family) if r.dev == way.device]
@@ -157,6 +159,18 @@ def _refuse_other_family(way: Way, family: int, gateway: str | None) -> None:
             field=f"identity {way.identity.name}: gateway",
             value="auto",
             accepted=f"an IPv{family} gateway",
+        )
+
+
+def _refuse_lacking_family(way: Way, family: int, gateway: str) -> None:
+    """Of a host that is declared for the first time; later an address may be away for a while, as at boot."""
+    known = {family_of(text) for text in (*way.addresses, *way.identity.pools)}
+    if known and family not in known:
+        raise InvalidInput(
+            "is of a family in which the identity has no address",
+            field=f"identity {way.identity.name}: gateway",
+            value=gateway,
+            accepted=", ".join(f"an IPv{each} address" for each in sorted(known)),
         )
 
 
