@@ -41,7 +41,8 @@ class Client:
     def as_result(self) -> dict[str, t.Any]:
         """As module endpoint returns it."""
         found = dataclasses.asdict(self)
-        return {**found, "needs": ["table_off"] if found.pop("takes_over") else []}
+        takes_over = found.pop("takes_over")
+        return {**found, "needs": ["table_off"] if takes_over else []}
 
 
 def find_clients(declaration: Declaration, root: pathlib.Path = pathlib.Path("/")) -> list[Client]:
