@@ -31,9 +31,9 @@ table:
   default: main
 type:
   description:
-    - What the route does. V(unicast) leads on.
-    - V(unreachable), V(prohibit) and V(blackhole) end the lookup, with an error or in silence.
-    - V(throw) ends the lookup in this table, and the rules go on.
+    - What the route does. V(unicast) sends packets on, by a device or to a gateway.
+    - V(unreachable) and V(prohibit) refuse packets with an error to the sender, V(blackhole) drops them in silence.
+    - V(throw) ends the lookup in this table. The kernel goes on with the next rule.
     - V(local), V(broadcast), V(anycast) and V(multicast) need O(dev).
   type: str
   choices:
@@ -68,18 +68,18 @@ metric:
 scope:
   description:
     - The scope of an IPv4 route, V(global), V(site), V(link), V(host) or a number.
-    - Without it, C(ip route) is followed, V(link) for a unicast route without gateway, V(host) for V(local), V(link)
-      for V(broadcast), V(anycast) and V(multicast), otherwise V(global).
+    - Without it, it is the one that C(ip route) takes, that is V(link) for a unicast route without gateway, V(host) for
+      type V(local), V(link) for V(broadcast), V(anycast) and V(multicast), and V(global) otherwise.
   type: str
 onlink:
   description:
-    - Take it as given that the gateway is on the device, even if no prefix of the device covers it.
+    - The gateway is directly reachable by O(dev), even if no prefix of that device covers it.
     - It needs O(gateway) and O(dev).
   type: bool
   default: false
 mtu:
   description:
-    - The path MTU in bytes, V(68) to V(65520), in IPv6 from V(1280) on.
+    - The MTU of the path in bytes, V(68) to V(65520), in IPv6 V(1280) at least.
   type: int
 advmss:
   description:
@@ -100,13 +100,13 @@ pref:
     - high
 nexthops:
   description:
-    - Several ways for one route, used in proportion to their weights, in place of O(gateway) and O(dev).
+    - Several nexthops of one route, used in proportion to their weights, in place of O(gateway) and O(dev).
   type: list
   elements: dict
   suboptions:
     gateway:
       description:
-        - As O(gateway). In IPv6 it must be given.
+        - As O(gateway). In an IPv6 route it must be given.
       type: str
     dev:
       description:
@@ -114,7 +114,7 @@ nexthops:
       type: str
     weight:
       description:
-        - The share of this way, V(1) to V(256).
+        - The share of this nexthop in relation to the others, V(1) to V(256).
       type: int
       default: 1
     onlink:
@@ -124,7 +124,8 @@ nexthops:
       default: false
 nexthop_id:
   description:
-    - The number of a nexthop object, in place of O(gateway), O(dev) and O(nexthops). The object must exist.
+    - The number of a nexthop object (C(ip nexthop)), in place of O(gateway), O(dev) and O(nexthops). The object must
+      exist.
   type: int
 """
 

@@ -27,7 +27,7 @@ priority:
   required: true
 not:
   description:
-    - Invert the rule. It then matches what does B(not) match all of the selectors together.
+    - Invert the rule. It then matches every packet that does B(not) match all of the selectors together.
     - With two selectors, a packet that meets only one of them is matched. Use a rule with O(action=goto) instead where
       that is not what is meant.
   type: bool
@@ -35,7 +35,8 @@ not:
 from:
   description:
     - The source, as a prefix without host bits such as V(198.51.100.0/24), or as an address.
-    - An address that no device has is accepted. V(0.0.0.0/32) matches sockets that have not chosen a source yet.
+    - An address that no device has is accepted. In IPv4, V(0.0.0.0/32) matches packets of sockets that have not chosen
+      a source yet. In IPv6 no prefix matches these.
   type: str
 to:
   description:
@@ -67,7 +68,8 @@ dscp:
   type: int
 uidrange:
   description:
-    - The user of the socket, as V(1000) or V(1000-1999). These are numbers, since names differ from host to host.
+    - The user who owns the socket, as V(1000) or V(1000-1999). These are numbers, since the same name may have another
+      number on each host.
   type: str
 ipproto:
   description:
@@ -87,15 +89,16 @@ tun_id:
   type: int
 l3mdev:
   description:
-    - Look up the table of the VRF that a device belongs to. It stands in place of O(table).
+    - Look up the table of the VRF that the packet's device belongs to. It stands in place of O(table).
   type: bool
   default: false
 action:
   description:
     - What happens to a packet that matches.
     - V(lookup) looks it up in O(table), and goes on to the next rule where that gives no route.
-    - V(blackhole) drops it, V(unreachable) and V(prohibit) drop it with an error to the sender.
-    - V(goto) goes on at the rule with priority O(goto). V(nop) does nothing and can be the target of one.
+    - V(blackhole) drops it in silence, V(unreachable) and V(prohibit) refuse it with an error to the sender.
+    - V(goto) goes on at the rule with priority O(goto). V(nop) does nothing, and can be the
+      target of a V(goto).
   type: str
   choices:
     - lookup
@@ -107,20 +110,22 @@ action:
   default: lookup
 table:
   description:
-    - The table of O(action=lookup), by number or name. A name must be known on the host, and be the name of one table
+    - The table for O(action=lookup), by number or name. A name must be known on the host, and be the name of one table
       only.
   type: str
 goto:
   description:
-    - The priority to go on at, of O(action=goto). It must be above O(priority), and a rule must be there.
+    - The priority to go on at, for O(action=goto). It must be higher than O(priority), and a rule must stand there.
   type: int
 suppress_prefixlength:
   description:
-    - Ignore a route that the table gives if its prefix has this length or a shorter one. V(0) ignores default routes.
+    - Ignore a route that the table gives if its prefix has this length or a shorter one, and go on with the next rule.
+      V(0) ignores default routes.
   type: int
 suppress_ifgroup:
   description:
-    - Ignore a route that the table gives if it leads to a device of this group, a number.
+    - Ignore a route that the table gives if it leaves by a device of this group, and go on with the next rule. It is
+      the number of the group.
   type: int
 """
 

@@ -14,8 +14,8 @@ description:
   - A host that connects in through a VPN has two identities, an inside address and an outside address. This module
     makes packets from each address leave by the egress that belongs to it, for IPv4 and IPv6, by policy routing.
   - It takes the whole declaration of a host in one task and carries it out in one transaction. The order of the changes
-    keeps every packet on its way, a failure half-way is undone, and the task succeeds only if the kernel itself,
-    asked for the path of every address, gives the declared one.
+    is such that no packet leaves by a wrong device in between, a failure half-way is undone, and the task succeeds only
+    if the kernel itself, asked for the path of every address, gives the declared one.
   - Nothing foreign is changed or removed. What the module adds carries a routing protocol number of its own
     (O(numbers.protocol)), and only that is ever removed. The device group of tunnel devices is the one thing that it
     sets on a device; the old value is kept and put back.
@@ -44,8 +44,8 @@ options:
         required: true
       tunnel:
         description:
-          - The VPN client that carries the identity. With it, the identity is one of a tunnel; without it, and unless
-            O(identities[].gateway=none), it is one of the uplink.
+          - The VPN client that carries the identity. With it, this is an identity of a tunnel. Without it, it is one of
+            an uplink, unless O(identities[].gateway=none).
         type: dict
         suboptions:
           type:
@@ -68,8 +68,8 @@ options:
             default: next_connect
       interface:
         description:
-          - The egress. A device name, a pattern such as V(en*), a list of them, or V(auto), the device of the uplink's
-            default route. Several devices found for an uplink get a table each.
+          - The egress, as the name of a device, a pattern such as V(en*), a list of these, or V(auto) for the device of
+            the uplink's default route. If an identity of an uplink has several devices, each gets a table of its own.
           - The default is V(auto) for an uplink, and the client's device for a tunnel. It need not exist yet.
         type: list
         elements: str
@@ -100,15 +100,19 @@ options:
         type: str
       priority:
         description:
-          - The priority of the first rule for its addresses. All identities of a kind share theirs unless given.
+          - The priority of the first of the three rules for its addresses. Unless given, all identities of uplinks
+            share one, and so do all identities of tunnels.
+          - It must stand 200 to 296 above O(numbers.priority_base) for an uplink, and 300 to 597 above it for a tunnel.
+            With the default base, these are V(2200) to V(2296) and V(2300) to V(2597).
         type: int
       backstop:
         description:
-          - Make the identity unreachable, rather than let it leave by another device, while its egress is gone.
+          - While its egress is gone, refuse packets of the identity rather than let them leave by another device.
         type: bool
         default: true
       required:
-        description: Fail as well if the identity is pending, that is if its egress or address is not there.
+        description: Whether the task also fails if the identity is pending, that is if its egress or address is not
+          there.
         type: bool
         default: false
       destinations:
@@ -118,7 +122,7 @@ options:
         type: list
         elements: str
       destinations_backstop:
-        description: Make these prefixes unreachable while the egress is gone.
+        description: While the egress is gone, make these prefixes unreachable rather than reached another way.
         type: bool
         default: false
       outer:
@@ -129,13 +133,13 @@ options:
             description: Their mark, as V(0xca6c) or V(0x100/0xff00).
             type: str
           uidrange:
-            description: The user that sends them, as V(1000-1000). The user is the one that created the socket.
+            description: The user whose process created the socket that they leave by, as V(990-990).
             type: str
       mtu:
         description: The MTU of its default route, in bytes.
         type: int
       advmss:
-        description: The TCP segment size to advertise by its default route, in bytes.
+        description: The maximum segment size in bytes that TCP announces by its default route.
         type: int
       families:
         description: The address families in which it exists.
@@ -159,8 +163,8 @@ options:
     default: keep
   unbound_local:
     description:
-      - With O(unbound) naming an identity, V(main) lets the specific routes of main win over it, as VPN clients do, and
-        with them whatever the local network pushes into main.
+      - If O(unbound) names an identity, V(main) lets the specific routes of table main win over it, as VPN clients do.
+        These include what the local network puts there, as DHCP does.
     type: str
     choices: [none, main]
     default: none
@@ -169,7 +173,7 @@ options:
     type: list
     elements: str
   numbers:
-    description: Where the objects of this set stand, and the marks that say whose they are.
+    description: Where the rules and tables of this set stand, and the numbers that say that they are its own.
     type: dict
     suboptions:
       priority_base:
@@ -187,11 +191,13 @@ options:
         description: The device group of tunnel devices. V(151) unless given.
         type: int
   set:
-    description: The name of this declaration. A host may have several, which neither prune nor may share anything.
+    description:
+      - The name of this declaration. A host may have several sets, for instance of several authors.
+      - Sets never remove what another one owns, and they may not share an address, a pool, a table or a priority.
     type: str
     default: main
   prune:
-    description: Remove what the set owns and nobody asks for any more.
+    description: Remove what the set owns and the declaration does not ask for any more.
     type: bool
     default: true
   persistent:
@@ -208,8 +214,8 @@ seealso:
   - module: fleetvpn.routing.path_check
   - module: fleetvpn.routing.endpoint_info
 notes:
-  - Rules, and with them the backstops, need neither device nor address. They are in place before the VPN first comes
-    up.
+  - Rules for stated addresses and pools, and with them their backstops, need neither device nor address. They are in
+    place before the VPN first comes up.
 author:
   - fleetvpn.routing contributors (@fleetvpn)
 """
@@ -269,7 +275,7 @@ plan:
       description: V(ipv4), V(ipv6), or nothing.
       type: str
     text:
-      description: The object as iproute2 writes it.
+      description: The object as iproute2 writes it, with numbers for the names of tables.
       type: str
       sample: "2301:\tfrom 198.51.100.10 iif lo lookup 2002"
 identities:
@@ -308,7 +314,7 @@ identities:
     verdict:
       description:
         - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop
-          holds), V(wrong) otherwise. Nothing in check mode, if there is something to change.
+          holds), V(wrong) otherwise. Nothing in check mode if something would be changed.
       type: str
 paths:
   description: The paths that were asked for, those of every identity and those of O(paths).
@@ -385,7 +391,8 @@ tunnels:
       description: The device.
       type: str
     needs:
-      description: What has to be done before it can be lived with.
+      description: What has to be changed in how it is started, V(table_off) if wg-quick must start it with
+        C(Table = off).
       type: list
       elements: str
 program:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: endpoint_info
-short_description: Tell what the routing of a VPN endpoint is
+short_description: Read what the routing of a VPN endpoint is
 version_added: 1.0.0
 author:
   - fleetvpn.routing contributors (@fleetvpn)
 description:
-  - Reads what M(fleetvpn.routing.endpoint) has put into the kernel, asks the kernel for the path of every address,
-    and tells what belongs to somebody else and what of that is in the way.
-  - It changes nothing. The records of a host are readable for root only.
+  - Reads what M(fleetvpn.routing.endpoint) has put into the kernel, and asks the kernel for the path of every address.
+  - Lists what others have put beside it, and which of that is in the way.
+  - It changes nothing. It needs root, who alone may read the records of the sets.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes
   - fleetvpn.routing._attributes.info
@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - fleetvpn.routing._netns
 options:
   set:
-    description: The set to tell of. All sets of the host unless given.
+    description: The set to look at. All sets of the host unless given.
     type: str
 seealso:
   - module: fleetvpn.routing.endpoint
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sets:
-  description: Every set, with its state.
+  description: Every set with its state.
   returned: success
   type: list
   elements: dict
@@ -52,10 +52,11 @@ sets:
       type: str
     state:
       description:
-        - V(proven), V(pending), V(wrong), or V(drifted) if the kernel differs from the set.
+        - V(drifted) if the kernel differs from the set, else the worst verdict of its identities, V(proven), V(pending)
+          or V(wrong). Also V(wrong) if it could not be read, and RV(sets[].error) says why.
       type: str
     error:
-      description: Why nothing could be found out, in one line.
+      description: Why the set could not be compared with the kernel, in one line.
       type: str
     plan:
       description: What would bring the kernel back to the set. See RV(fleetvpn.routing.endpoint#module:plan).
@@ -75,7 +76,7 @@ sets:
       description: Whether the record was unreadable, so that an older generation was used.
       type: bool
 identities:
-  description: The identities of all sets. See RV(fleetvpn.routing.endpoint#module:identities).
+  description: The identities of all sets, each with C(set). See RV(fleetvpn.routing.endpoint#module:identities).
   returned: success
   type: list
   elements: dict
@@ -85,7 +86,7 @@ paths:
   type: list
   elements: dict
 owned:
-  description: Rules, and routes in the tables of the sets, that carry our protocol.
+  description: Rules, and routes in the tables of the sets, that carry the protocol number of a set.
   returned: success
   type: list
   elements: dict
@@ -100,21 +101,22 @@ owned:
       description: The object as iproute2 writes it.
       type: str
 foreign:
-  description: Rules, and routes in the tables of the sets, of others. What the kernel made itself is left out.
+  description: Rules, and routes in the tables of the sets, that others made. Those that the kernel made itself are left
+    out.
   returned: success
   type: list
   elements: dict
   contains: *object
 conflicts:
-  description: What of it is in the way.
+  description: Those of RV(foreign) that are in the way.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
       description:
-        - V(ahead) for a rule that is asked before ours, V(twin) for one that equals one of ours, V(occupied) for a
-          route where one of ours must be.
+        - V(ahead) for a rule that is asked before those of the set, V(twin) for one that equals one of them,
+          V(occupied) for a route in the place of one of the set.
       type: str
     family:
       description: V(ipv4) or V(ipv6).

@@ -14,7 +14,8 @@ author:
   - fleetvpn.routing contributors (@fleetvpn)
 description:
   - Makes sure that the kernel holds a route, or does not.
-  - A route is told from others by its family, O(table), O(dst), O(tos) and O(metric). All else is changed in place.
+  - A route is told from others by its family, O(table), O(dst), O(tos) and O(metric). Everything else of it is changed
+    in place.
   - Where a route of another O(protocol) has the same of these, the module fails instead of overwriting it.
   - The kernel forgets its routes when the host starts again, and those by a device when it goes. Use
     M(fleetvpn.routing.endpoint) for routing that stays.
@@ -66,7 +67,7 @@ EXAMPLES = r"""
     dev: eth0
     onlink: true
 
-- name: Two ways in proportion two to one
+- name: Two gateways, used in proportion two to one
   fleetvpn.routing.route:
     dst: 10.0.0.0/8
     nexthops:
@@ -74,7 +75,7 @@ EXAMPLES = r"""
         weight: 2
       - gateway: 192.0.2.2
 
-- name: The route is gone
+- name: The route is gone, wherever it led
   fleetvpn.routing.route:
     dst: 10.0.0.0/8
     state: absent

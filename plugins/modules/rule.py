@@ -55,7 +55,7 @@ EXAMPLES = r"""
     iif: lo
     action: unreachable
 
-- name: Marked packets skip both
+- name: Marked packets skip both, and every other rule before that of table main
   fleetvpn.routing.rule:
     family: ipv4
     priority: 1499
