@@ -120,7 +120,7 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     record = _record(situation, request, plan)
     names = host.misnamed_tables(record.names, situation.record.names if situation.record else {})
     recorded = _is_stale(host, request, record)
-    work = _Work(kernel, host, request, situation, questions, record)
+    work = _Work(kernel, host, request, situation, questions, record, tuple(warnings))
     if request.dry_run:
         proof, paths = work.announce(plan)
     elif plan.operations or names or recorded:
@@ -255,6 +255,7 @@ class _Work:
     situation: _Situation
     questions: Questions
     record: Record
+    warnings: tuple[str, ...]  # of the preflight: why a path may be wrong
 
     def announce(self, plan: Plan) -> tuple[Proof, list[dict[str, t.Any]]]:
         """What can be said without a change: the proof if nothing is to be done, else the answers of today."""
@@ -270,7 +271,7 @@ class _Work:
         wrong = [] if self.request.absent else _wrong(proof, paths, self.situation.declaration)
         if wrong and self.request.undo_wrong:
             raise VerificationError(
-                f"the kernel does not give the declared path: {'; '.join(wrong)}",
+                f"the kernel does not give the declared path: {'; '.join([*wrong, *self.warnings])}",
                 field="paths",
                 paths=[*proof.paths, *paths],
             )

@@ -118,6 +118,7 @@ def test_the_symptoms_are_as_described(host: Host) -> None:
     assert failed["failed"]
     (line,) = (line for line in failed["msg"].split("; ") if line.startswith("inside: 192.0.2.1"))
     assert line in " ".join(described.split())
+    assert failed["msg"].endswith("; foreign rule ahead of ours: 1500: from all lookup 254")
     assert moved.declaration
     assert not onhost.declare(host, **moved.declaration).get("failed")
     host.run(["ip", "rule", "flush", "protocol", "151"])
