@@ -77,11 +77,23 @@ def _way(key: str, identity: Identity, device: str | None, table: int, declarati
         addresses = _tunnel_addresses(identity, device, facts)
     else:
         addresses = _uplink_addresses(identity, device, declaration, facts)
-    if not addresses and last is not None:
-        addresses = last.addresses  # the rules of a VPN that is down stay, and with them its backstop
+    addresses = (*addresses, *_missed(identity, addresses, last, facts))
     addresses = tuple(a for a in addresses if family_of(a) in identity.families)
     way = Way(key, identity, device, addresses, (), table)
     return dataclasses.replace(way, gateways=_gateways(way, facts, last))
+
+
+def _missed(identity: Identity, found: t.Sequence[str], last: Remembered | None, facts: Facts) -> t.Sequence[str]:
+    """The last known addresses where there are none now: the rules of a VPN that is down stay, and its backstop.
+
+    A tunnel gets its addresses one family after the other; sockets of the second one may still be sending.
+    """
+    if last is None or not found:
+        return last.addresses if last else ()
+    if identity.addresses or not identity.by_tunnel:
+        return ()
+    families = {family_of(address) for address in found}
+    return [a for a in last.addresses if family_of(a) not in families and not facts.is_local(a)]
 
 
 def _tunnel_addresses(identity: Identity, device: str | None, facts: Facts) -> tuple[str, ...]:

@@ -114,6 +114,21 @@ class TestBackstop:
         assert "2302: from 198.51.100.10 iif lo unreachable" in texts(outcome)
         assert ("inside", 4) not in outcome.ready
 
+    @pytest.mark.parametrize("moved", [False, True])
+    def test_stays_until_the_other_family_is_back_too(self, moved: bool) -> None:
+        there = [*H.addresses[:3], *(a for a in H.addresses if a.address == "198.51.100.10")]
+        addresses = (*there, Address(6, "2001:db8:51::10", 128, "br0")) if moved else tuple(there)
+        last = {"inside": Remembered(2002, "vpn0", ("198.51.100.10", "2001:db8:51::10"))}
+        outcome = recipe(dataclasses.replace(host(addresses=addresses), remembered=last))
+        assert ("2302: from 2001:db8:51::10 iif lo unreachable" in texts(outcome)) == (not moved)
+        assert "2302: from 198.51.100.10 iif lo unreachable" in texts(outcome)
+
+    def test_of_stated_addresses_is_for_these_alone(self) -> None:
+        last = {"inside": Remembered(2002, "vpn0", ("198.51.100.10", "2001:db8:51::99"))}
+        stated = {**INSIDE, "addresses": ["198.51.100.10"]}
+        outcome = recipe(dataclasses.replace(H, remembered=last), [OUTSIDE, stated])
+        assert not [text for text in texts(outcome) if "::99" in text]
+
     def test_can_be_left_out(self) -> None:
         outcome = recipe(identities=[{**INSIDE, "backstop": False}])
         assert not [rule for rule in outcome.desired.rules if rule.action == "unreachable"]
