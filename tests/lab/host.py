@@ -110,7 +110,10 @@ class Host:
         pids = self.pids(command)
         if not pids:
             raise LookupError(f"{self.name}: no process {command}")
-        self.run(["kill", f"-{int(number)}", *map(str, pids)])
+        # One of them may have been a child that has ended by now.
+        done = [self.run(["kill", f"-{int(number)}", str(pid)], check=False) for pid in pids]
+        if all(one.returncode for one in done):
+            raise LookupError(f"{self.name}: {done[0].stderr.strip()}")
 
     # -- files ----------------------------------------------------------------------------------------------------
 
@@ -180,6 +183,14 @@ class Host:
         for device in devices:
             batch.add("link", "set", index=self.index(device), state="up")
         batch.send()
+
+    def remove(self, device: str) -> None:
+        """Remove a device, unless the kernel was quicker: it takes those away whose other end is gone."""
+        try:
+            self.batch().add("link", "del", index=self.index(device)).send()
+        except OSError as error:
+            if error.errno not in (errno.ENODEV, None):  # Python's search by name gives no number
+                raise
 
     def route(self, destination: str, *, via: str | None = None, dev: str | None = None, **more: t.Any) -> None:
         """Add a route to the main table, or as `more` says."""

@@ -9,6 +9,7 @@ import atexit
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
 import pathlib
 import signal
 import sys
@@ -98,7 +99,9 @@ class Lab:
 
     def link(self, one: Host, device: str, other: Host, peer: str, *, bridge: str | None = None) -> None:
         """A cable between two hosts, both ends up; the first end a port of a bridge if so said."""
-        end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid}
+        # Known from the name, so that neighbours still know a host after a reboot.
+        hardware = f"02:{hashlib.sha256(f'{other.name} {peer}'.encode()).digest()[:5].hex(':')}"
+        end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid, "address": hardware}
         one.batch().add("link", "add", ifname=device, kind="veth", peer=end).send()
         self._cables.append((one, device, other))
         if bridge:
@@ -179,7 +182,7 @@ class Lab:
         """Remove the other ends of their cables at once; left to the kernel, it would take a moment."""
         for one, device, other in self._cables:
             if other in gone and one not in gone:
-                one.batch().add("link", "del", index=one.index(device)).send()
+                one.remove(device)
         self._cables = [cable for cable in self._cables if cable[0] not in gone and cable[2] not in gone]
 
     def _populate(self, client: Client, *, container: bool, pod: bool) -> None:

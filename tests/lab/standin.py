@@ -45,7 +45,7 @@ class Standin:
         """Both ends up, addresses and routes as a client would write them."""
         if self._gateway.has_device(self.peer):
             # The client has rebooted, and its old namespace is not quite gone.
-            self._gateway.batch().add("link", "del", index=self._gateway.index(self.peer)).send()
+            self._gateway.remove(self.peer)
         peer = {"ifname": DEVICE, "net_ns_pid": self.host.pid, "address": _MAC}
         self._gateway.batch().add("link", "add", ifname=self.peer, kind="veth", peer=peer, address=_MAC).send()
         for host, device in ((self._gateway, self.peer), (self.host, DEVICE)):
