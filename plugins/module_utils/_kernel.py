@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import glob
 import importlib
-import importlib.metadata
+import importlib.util
 import os
 import re
+import socket
 import sys
 import types
 import typing as t
@@ -26,22 +28,8 @@ from ._model.operation import Operation
 from ._model.route import Route
 from ._model.rule import Rule
 from ._model.state import Address, Flow, Link, Path
-from ._netlink_apply import Answers, Transaction, failure
-from ._netlink_codec import (
-    DELROUTE,
-    DELRULE,
-    GETADDR,
-    GETLINK,
-    GETNEIGH,
-    GETROUTE,
-    GETRULE,
-    NEWROUTE,
-    NEWRULE,
-    Codec,
-    device_index,
-    device_name,
-)
-from ._netlink_layout import AF, Content, Layout
+from ._netlink_apply import Answers, Transaction, device_index, failure
+from ._netlink_codec import AF, Codec, Content, Library, Message
 from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
 from ._netns import inside
 
@@ -121,15 +109,17 @@ def open_kernel(netns: str | None = None) -> t.Iterator[Kernel]:
         yield kernel
 
 
-# Groups of linux/rtnetlink.h to listen to, and what a message type is called.
+_MESSAGES = ("fibmsg", "rtmsg", "ifaddrmsg", "ndmsg")
+
+# Groups of linux/rtnetlink.h to listen to, and what the types of messages that come from them are called.
 _GROUPS = (1, 5, 9)
 _RULE_GROUPS = (8, 19)
 _ROUTE_GROUPS = (7, 11)
 _EVENT_KINDS = {
     **dict.fromkeys((16, 17), "link"),
     **dict.fromkeys((20, 21), "address"),
-    **dict.fromkeys((NEWROUTE, DELROUTE), "route"),
-    **dict.fromkeys((NEWRULE, DELRULE), "rule"),
+    **dict.fromkeys((24, 25), "route"),
+    **dict.fromkeys((32, 33), "rule"),
 }
 
 
@@ -138,7 +128,7 @@ class Netlink:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._socket = NetlinkSocket()
+        self._socket = NetlinkSocket(codec.explanation)
 
     def close(self) -> None:
         """Close the socket."""
@@ -150,10 +140,11 @@ class Netlink:
         return self._socket.received
 
     def links(self) -> list[Link]:
-        return [host_messages.decode_link(fields) for fields in self._dump(host_messages.LINK, GETLINK)]
+        found = self._dump(host_messages.LINK, "RTM_GETLINK", host_messages.encode_links())
+        return [host_messages.decode_link(fields) for fields in found]
 
     def addresses(self) -> list[Address]:
-        found = self._dump(host_messages.ADDRESS, GETADDR)
+        found = self._dump(host_messages.ADDRESS, "RTM_GETADDR", Content({}, []))
         names = functools.lru_cache(maxsize=None)(device_name)
         addresses = [host_messages.decode_address(fields, names) for fields in found]
         return [address for address in addresses if address is not None]
@@ -162,7 +153,7 @@ class Netlink:
         # A host that was booted without IPv6 answers for its rules as a kernel without policy routing would.
         missing = (errno.EAFNOSUPPORT,) if family == 6 and not os.path.exists(IPV6_ADDRESSES) else ()
         asked = Content({"family": AF[family]}, [])
-        found = self._dump(rule_messages.LAYOUT, GETRULE, asked, missing=missing)
+        found = self._dump(rule_messages.MESSAGE, "RTM_GETRULE", asked, missing=missing)
         return [rule_messages.decode(fields) for fields in found if fields["family"] == AF[family]]
 
     def routes(
@@ -172,7 +163,7 @@ class Netlink:
         if dev is not None and device is None:
             return []
         asked = route_messages.encode_filter(family, table, protocol, device)
-        found = self._dump(route_messages.LAYOUT, GETROUTE, asked, missing=(errno.ENOENT,))
+        found = self._dump(route_messages.MESSAGE, "RTM_GETROUTE", asked, missing=(errno.ENOENT,))
         names = functools.lru_cache(maxsize=None)(device_name)
         routes = [route_messages.decode(fields, names) for fields in found]
         return [route for route in routes if route is not None and _wanted(route, family, table, protocol, dev)]
@@ -181,15 +172,15 @@ class Netlink:
         for field, name in (("iif", flow.iif), ("oif", flow.oif)):
             if name is not None and _device_or_none(name) is None:
                 raise InvalidInput("is no device of this host", field=field, value=name)
-        content = route_messages.encode_flow(flow, device_index)
+        message, content = route_messages.MESSAGE, route_messages.encode_flow(flow, device_index)
         try:
-            answer = self._socket.ask(self._encode(route_messages.LAYOUT, GETROUTE, NLM_F_REQUEST, content))
+            answer = self._socket.ask(self._codec.encode(message, "RTM_GETROUTE", NLM_F_REQUEST, content))
         except Refused as refused:
             path = None if refused.explained else route_messages.path_of_error(refused.errno)
             if path is None:
                 raise failure(refused, f"lookup {flow}") from refused
             return path
-        return route_messages.decode_path(self._codec.decode(route_messages.LAYOUT, answer), device_name)
+        return route_messages.decode_path(self._codec.decode(message, answer), device_name)
 
     def apply(self, operations: t.Sequence[Operation]) -> None:
         Transaction(self, self._codec).run(operations)
@@ -208,31 +199,25 @@ class Netlink:
             return None
 
     def router_neighbours(self) -> list[tuple[str, str]]:
-        content = Content({"family": AF[6]}, [])
-        found = self._dump(host_messages.NEIGHBOUR, GETNEIGH, content)
+        found = self._dump(host_messages.NEIGHBOUR, "RTM_GETNEIGH", Content({"family": AF[6]}, []))
         routers = [host_messages.decode_router(fields, device_name) for fields in found]
         return [router for router in routers if router is not None]
 
     def events(self, *, rules: bool = False, routes: bool = False) -> Events:
         return NetlinkEvents((*_GROUPS, *(_RULE_GROUPS if rules else ()), *(_ROUTE_GROUPS if routes else ())))
 
-    def _encode(self, layout: Layout, kind: int, flags: int, content: Content) -> bytearray:
-        return self._codec.encode(layout, kind, flags, content)
-
     def _dump(
-        self, layout: Layout, kind: int, content: Content | None = None, missing: tuple[int, ...] = ()
+        self, message: Message, request: str, content: Content, missing: tuple[int, ...] = ()
     ) -> list[dict[str, t.Any]]:
         """The messages of a dump; empty if the kernel answers that what was asked for is missing."""
-        if content is None:
-            content = host_messages.encode_links() if kind == GETLINK else Content({}, [])
-        request = self._encode(layout, kind, NLM_F_REQUEST | NLM_F_DUMP, content)
         try:
-            found = self._socket.dump(request, marks_changes=kind != GETRULE)
-            return [self._codec.decode(layout, data) for data in found]
+            asked = self._codec.encode(message, request, NLM_F_REQUEST | NLM_F_DUMP, content)
+            found = self._socket.dump(asked, marks_changes=request != "RTM_GETRULE")
         except Refused as refused:
             if refused.errno in missing:
                 return []
-            raise failure(refused, f"read {layout.name}") from refused
+            raise failure(refused, request) from refused
+        return [self._codec.decode(message, data) for data in found]
 
 
 class NetlinkEvents:
@@ -272,26 +257,54 @@ def _device_or_none(name: str) -> int | None:
         return None
 
 
+def device_name(index: int) -> str | None:
+    """The name of a device; None if it has gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None
+
+
 @functools.lru_cache(maxsize=1)
 def _codec() -> Codec:
     """pyroute2, imported on first use: it is most of the time that a run without changes takes."""
     if os.path.isdir(PRIVATE_SITE_PACKAGES) and PRIVATE_SITE_PACKAGES not in sys.path:
         sys.path.insert(0, PRIVATE_SITE_PACKAGES)
     try:
-        package = importlib.import_module("pyroute2")
-        base = importlib.import_module("pyroute2.netlink").nlmsg
+        with _package() as package:
+            found = _installed(package)
+            if _version(found) < _version(MINIMUM_PYROUTE2):
+                raise _missing(found)
+            messages = {name: importlib.import_module(f"pyroute2.netlink.rtnl.{name}") for name in _MESSAGES}
+            return Codec(Library(sys.modules["pyroute2.netlink"], sys.modules["pyroute2.netlink.rtnl"], messages))
     except ImportError as exc:
         raise _missing("none") from exc
-    found = _installed(package)
-    if _version(found) < _version(MINIMUM_PYROUTE2):
-        raise _missing(found)
-    return Codec(base)
+
+
+@contextlib.contextmanager
+def _package() -> t.Iterator[types.ModuleType]:
+    """The package, at first without what its C(__init__) imports: that is all there is, and takes six times as long as
+    the messages do. Whoever uses the package after the context makes C(__init__) run, and has all of it.
+    """
+    spec = None if "pyroute2" in sys.modules else importlib.util.find_spec("pyroute2")
+    if spec is None or spec.loader is None:
+        yield importlib.import_module("pyroute2")
+        return
+    package = sys.modules["pyroute2"] = importlib.util.module_from_spec(spec)
+    try:
+        yield package
+    finally:
+        importlib.util.LazyLoader(spec.loader).exec_module(package)
 
 
 def _installed(package: types.ModuleType) -> str:
-    """The version. In Debian's package the module itself says "unknown"; what the package manager wrote does not."""
-    stated = str(getattr(package, "__version__", ""))
-    return stated if _version(stated) else importlib.metadata.version("pyroute2")
+    """The version, by the name of what the package manager wrote beside the package: to ask importlib.metadata takes
+    as long as all else here. Where there is nothing, what the package says; it says nothing in Debian.
+    """
+    beside = os.path.dirname(next(iter(package.__path__)))
+    names = "\n".join(glob.glob(os.path.join(glob.escape(beside), "pyroute2-*-info")))
+    stated = re.findall(r"/pyroute2-(\d[\d.]*\d)[^/]*$", names, re.MULTILINE)
+    return max(stated, key=_version, default="") or str(importlib.import_module("pyroute2.config.version").__version__)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -10,19 +10,30 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import socket
 import typing as t
 
+from . import _netlink_host as host_messages
+from . import _netlink_route as route_messages
+from . import _netlink_rule as rule_messages
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
 from ._model.operation import Operation, Target
 from ._model.route import Route
 from ._model.rule import Rule
-from ._netlink_codec import Codec, device_index
-from ._netlink_socket import Refused
+from ._netlink_codec import Codec, Content, Message
+from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Refused
 
 # What the kernel answers when an operation has nothing left to do.
 _NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, errno.ENODEV)}
 # What a delete of a rule does not compare, whatever the request says.
 _NOT_COMPARED = ("invert", "goto")
+
+_REQUESTS = {
+    "rule": {"add": "RTM_NEWRULE", "remove": "RTM_DELRULE"},
+    "route": {"add": "RTM_NEWROUTE", "replace": "RTM_NEWROUTE", "remove": "RTM_DELROUTE"},
+    "group": {"set": "RTM_SETLINK"},
+}
+_FLAGS = {"add": NLM_F_CREATE | NLM_F_EXCL, "replace": NLM_F_CREATE | NLM_F_REPLACE, "remove": 0, "set": 0}
 
 Answers = list[t.Optional[Refused]]
 Prepared = tuple[Operation, bytearray]
@@ -69,16 +80,22 @@ class Transaction:
         if not wanted:
             return
         nothing = Rule(wanted[0].family, 0, action="blackhole", iif="?", oif="?", dscp=255, protocol=255)
-        answer = self._kernel.tell([self._codec.operation(Operation("remove", nothing), self._index)])[0]
+        answer = self._kernel.tell([self._encode(Operation("remove", nothing))])[0]
         if answer is not None and answer.errno == errno.ENOENT:
             why = "is not known to this kernel as a selector of rules, which takes Linux 6.13 or later"
             raise NotSupported(why, field="dscp", value=wanted[0].dscp)
+
+    def _encode(self, operation: Operation, flags: int | None = None) -> bytearray:
+        """The message of an operation. Raises Refused (ENODEV) if it names a device that is not there."""
+        message, content = _content(operation, self._index)
+        asked = NLM_F_REQUEST | NLM_F_ACK | (_FLAGS[operation.op] if flags is None else flags)
+        return self._codec.encode(message, _REQUESTS[operation.kind][operation.op], asked, content)
 
     def _prepare(self, batch: t.Sequence[Operation]) -> list[Prepared]:
         prepared = []
         for operation in batch:
             try:
-                prepared.append((operation, self._codec.operation(operation, self._index)))
+                prepared.append((operation, self._encode(operation)))
             except Refused as refused:
                 if not _is_done(operation, refused):
                     raise failure(refused, _text(operation)) from refused
@@ -129,12 +146,13 @@ class Transaction:
     def _move_behind(self, hit: Rule, request: bytearray) -> Refused | None:
         """A second copy at the end, then the delete, which takes the first copy."""
         before = _count(hit, self._kernel.rules(hit.family))
-        answers = self._kernel.tell([self._codec.append(hit), request])
+        copy = self._encode(Operation("add", hit), flags=NLM_F_CREATE)
+        answers = self._kernel.tell([copy, request])
         refused = next(filter(None, answers), None)
         if refused is not None or _count(hit, self._kernel.rules(hit.family)) == before:
             return refused
         # A kernel that told the two apart after all: it has removed the right one, and the copy is one too many.
-        return self._kernel.tell([self._codec.operation(Operation("remove", hit), self._index)])[0]
+        return self._kernel.tell([self._encode(Operation("remove", hit))])[0]
 
     def _undone(self, operation: Operation, refused: Refused) -> RoutingError:
         """Take back what was done, the last first; the error to raise."""
@@ -149,7 +167,7 @@ class Transaction:
         prepared, left = [], []
         for inverse in inverses:
             try:
-                prepared.append((inverse, self._codec.operation(inverse, self._index)))
+                prepared.append((inverse, self._encode(inverse)))
             except Refused as refused:
                 left.append((inverse, refused))
         answers = zip(prepared, self._answers(prepared)) if prepared else ()
@@ -201,6 +219,23 @@ def failure(refused: Refused, operation: str) -> RoutingError:
     if refused.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP) or "not enabled in kernel" in refused.text:
         return NotSupported(f"this kernel cannot do {operation!r}: {refused.text}")
     return KernelError(refused.text, errno=refused.errno, operation=operation)
+
+
+def device_index(name: str) -> int:
+    """The index of a device. Raises Refused (ENODEV)."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as exc:
+        raise Refused(errno.ENODEV, f"there is no device {name!r}") from exc
+
+
+def _content(operation: Operation, index: route_messages.Index) -> tuple[Message, Content]:
+    target = operation.target
+    if isinstance(target, Rule):
+        return rule_messages.MESSAGE, rule_messages.encode(target)
+    if isinstance(target, Route):
+        return route_messages.MESSAGE, route_messages.encode(target, index)
+    return host_messages.LINK, host_messages.encode_group(index(target.name), target.group)
 
 
 def _inverse(operation: Operation) -> Operation:

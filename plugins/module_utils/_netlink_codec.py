@@ -3,101 +3,129 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""Messages as bytes, by the message class of a client library that is handed in."""
+"""Messages as bytes, by the message classes of pyroute2, which are handed in; and prefixes in them."""
 
 from __future__ import annotations
 
-import errno
-import socket
 import typing as t
 
-from . import _netlink_host as host_messages
-from . import _netlink_route as route_messages
-from . import _netlink_rule as rule_messages
-from ._model.operation import Operation
-from ._model.route import Route
-from ._model.rule import Rule
-from ._netlink_layout import Content, Layout
-from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Refused
 
-Index = t.Callable[[str], int]
+class Message(t.NamedTuple):
+    """A kind of message: the class of pyroute2, and the closed list of attributes that we read or write.
 
-# Message types of linux/rtnetlink.h.
-SETLINK, GETLINK, GETADDR, GETNEIGH = 19, 18, 22, 30
-NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
-NEWRULE, DELRULE, GETRULE = 32, 33, 34
-_REQUESTS = {
-    "rule": {"add": NEWRULE, "remove": DELRULE},
-    "route": {"add": NEWROUTE, "replace": NEWROUTE, "remove": DELROUTE},
-    "group": {"set": SETLINK},
-}
-_FLAGS = {"add": NLM_F_CREATE | NLM_F_EXCL, "replace": NLM_F_CREATE | NLM_F_REPLACE, "remove": 0, "set": 0}
+    C(missing) are attributes that are not in that class in every version: number, name and type.
+    """
+
+    base: str
+    attrs: tuple[str, ...]
+    missing: tuple[tuple[int, str, str], ...] = ()
+
+
+class Content(t.NamedTuple):
+    """What goes into a message: header fields that are not 0, and attributes."""
+
+    header: dict[str, int]
+    attrs: list[tuple[str, t.Any]]
+
+
+AF = {4: 2, 6: 10}
+FAMILIES = {2: 4, 10: 6}
+
+
+class Library(t.NamedTuple):
+    """Modules of pyroute2: netlink, netlink.rtnl, and those of rtnl by the name of the message class in them."""
+
+    netlink: t.Any
+    rtnl: t.Any
+    messages: dict[str, t.Any]
 
 
 class Codec:
-    """Encodes and decodes; C(base) is the class of a netlink message that the library offers for own definitions."""
+    """Encodes and decodes."""
 
-    def __init__(self, base: t.Any) -> None:
-        hosts = (host_messages.LINK, host_messages.ADDRESS, host_messages.NEIGHBOUR)
-        layouts: tuple[Layout, ...] = (*hosts, rule_messages.LAYOUT, route_messages.LAYOUT)
-        self._classes = {layout: _message_class(base, layout) for layout in layouts}
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._classes: dict[str, t.Any] = {}
 
-    def encode(self, layout: Layout, kind: int, flags: int, content: Content) -> bytearray:
-        """A whole message, with sequence number 0."""
-        message = self._classes[layout]()
-        message["header"]["type"] = kind
+    def encode(self, kind: Message, request: str, flags: int, content: Content) -> bytearray:
+        """A whole message with sequence number 0. C(request) is the name of its type, such as RTM_GETRULE."""
+        message = self._class(kind)()
+        message["header"]["type"] = getattr(self._library.rtnl, request)
         message["header"]["flags"] = flags
-        for name, _form in layout.fields:
-            message[name] = content.header.get(name, 0)
+        for name, value in content.header.items():
+            message[name] = value
         message["attrs"] = content.attrs
         message.encode()
         return bytearray(message.data)
 
-    def decode(self, layout: Layout, data: bytes) -> dict[str, t.Any]:
-        """Header fields and known attributes in one mapping."""
-        message = self._classes[layout](data)
+    def decode(self, kind: Message, data: bytes) -> dict[str, t.Any]:
+        """Header fields and the listed attributes in one mapping, and the C(message) itself.
+
+        It has to live as long as they do: what is nested in an attribute finds its family there.
+        """
+        message = self._class(kind)(data)
         message.decode()
-        fields = {name: message[name] for name, _form in layout.fields}
-        fields.update((item[0], item[1]) for item in message["attrs"])
+        fields = {name: message[name] for name, _form in message.fields}
+        fields.update((slot.name, slot.value) for slot in message["attrs"] if slot.name in kind.attrs)
+        fields["message"] = message
         return fields
 
-    def operation(self, operation: Operation, index: Index) -> bytearray:
-        """The message of an operation. Raises Refused (ENODEV) if it names a device that is not there."""
-        layout, content = _content(operation, index)
-        flags = NLM_F_REQUEST | NLM_F_ACK | _FLAGS[operation.op]
-        return self.encode(layout, _REQUESTS[operation.kind][operation.op], flags, content)
+    def explanation(self, data: bytes) -> str | None:
+        """The text of the extended ack in an error."""
+        message = self._library.netlink.nlmsgerr(data)
+        message.decode()
+        text: str | None = message.get_attr("NLMSGERR_ATTR_MSG")
+        return text
 
-    def append(self, rule: Rule) -> bytearray:
-        """The message that adds a rule even where its like exists."""
-        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
-        return self.encode(rule_messages.LAYOUT, NEWRULE, flags, rule_messages.encode(rule))
+    def _class(self, kind: Message) -> t.Any:
+        if kind.base not in self._classes:
+            found = self._link() if kind.base == "ifinfmsg" else getattr(self._library.messages[kind.base], kind.base)
+            self._classes[kind.base] = _extended(found, kind)
+        return self._classes[kind.base]
 
-
-def _message_class(base: t.Any, layout: Layout) -> t.Any:
-    """Own definitions: those of pyroute2 lack attributes that we need (nexthop id, ports, uid), and vary by version."""
-    return type(layout.name, (base,), {"prefix": "", "fields": layout.fields, "nla_map": layout.attrs})
-
-
-def _content(operation: Operation, index: Index) -> tuple[Layout, Content]:
-    target = operation.target
-    if isinstance(target, Rule):
-        return rule_messages.LAYOUT, rule_messages.encode(target)
-    if isinstance(target, Route):
-        return route_messages.LAYOUT, route_messages.encode(target, index)
-    return host_messages.LINK, host_messages.encode_group(index(target.name), target.group)
+    def _link(self) -> t.Any:
+        """The one class that is not taken from pyroute2: its ifinfmsg knows every kind of device, and to import that
+        takes longer than to import all else that we need.
+        """
+        netlink = self._library.netlink
+        info = type("linkinfo", (netlink.nla,), {"nla_map": ((1, "IFLA_INFO_KIND", "asciiz"),)})
+        fields = (("family", "B"), ("pad", "B"), ("type", "H"), ("index", "i"), ("flags", "I"), ("change", "I"))
+        attrs = ((18, "IFLA_LINKINFO", "linkinfo"),)
+        return type("ifinfmsg", (netlink.nlmsg,), {"fields": fields, "nla_map": attrs, "linkinfo": info})
 
 
-def device_index(name: str) -> int:
-    """The index of a device. Raises Refused (ENODEV)."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as exc:
-        raise Refused(errno.ENODEV, f"there is no device {name!r}") from exc
+def _extended(base: t.Any, kind: Message) -> t.Any:
+    """The class with what is missing in it.
+
+    A class inherits the table of attributes that was made of its parent's list when that was first used. The table is
+    marked as not made; else an attribute that is in no table would be left out of the message without a word.
+    """
+    found = base
+    if kind.missing:
+        known = [entry if isinstance(entry[0], int) else (number, *entry) for number, entry in enumerate(base.nla_map)]
+        attrs = (*known, *kind.missing)
+        found = type(base.__name__, (base,), {"nla_map": attrs, "_nlmsg_base__compiled_nla": False})
+    lost = [name for name in kind.attrs if not found().valid_nla(name)]
+    if lost:
+        raise RuntimeError(f"this version of pyroute2 cannot encode {', '.join(lost)}")
+    return found
 
 
-def device_name(index: int) -> str | None:
-    """The name of a device; None if it has gone."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
+def split_prefix(prefix: str | None) -> tuple[str | None, int]:
+    """Address and length. None, which is any, has neither."""
+    if prefix is None:
+        return None, 0
+    address, _slash, length = prefix.partition("/")
+    return address, int(length or (128 if ":" in address else 32))
+
+
+def join_prefix(fields: t.Mapping[str, t.Any], name: str, length: str) -> str | None:
+    """The prefix of an attribute and its length in the header; None for length 0, which is any."""
+    if not fields[length]:
         return None
+    return f"{fields[name]}/{fields[length]}"
+
+
+def header_table(table: int) -> int:
+    """The header's 8 bits for a table. Where it does not fit they say RT_TABLE_COMPAT: the attribute counts."""
+    return table if table < 256 else 252

@@ -8,48 +8,40 @@
 from __future__ import annotations
 
 import errno
-import struct
 import typing as t
 
 from ._model.route import Nexthop, Route
 from ._model.state import Flow, Path
-from ._netlink_layout import AF, FAMILIES, Content, Layout, pack_address, pack_prefix, unpack_address, unpack_prefix
-from ._netlink_rule import header_table
-from ._netlink_socket import attributes
+from ._netlink_codec import AF, FAMILIES, Content, Message, header_table, join_prefix, split_prefix
 
-LAYOUT = Layout(
-    "fleetvpn_route",
+MESSAGE = Message(
+    "rtmsg",
     (
-        ("family", "B"),
-        ("dst_len", "B"),
-        ("src_len", "B"),
-        ("tos", "B"),
-        ("table", "B"),
-        ("proto", "B"),
-        ("scope", "B"),
-        ("type", "B"),
-        ("flags", "I"),
+        "RTA_DST",
+        "RTA_SRC",
+        "RTA_IIF",
+        "RTA_OIF",
+        "RTA_GATEWAY",
+        "RTA_PRIORITY",
+        "RTA_PREFSRC",
+        "RTA_METRICS",
+        "RTA_MULTIPATH",
+        "RTA_TABLE",
+        "RTA_MARK",
+        "RTA_VIA",
+        "RTA_PREF",
+        "RTA_UID",
+        "RTA_IP_PROTO",
+        "RTA_SPORT",
+        "RTA_DPORT",
+        "RTA_NH_ID",
     ),
-    (
-        (1, "DST", "cdata"),
-        (2, "SRC", "cdata"),
-        (3, "IIF", "uint32"),
-        (4, "OIF", "uint32"),
-        (5, "GATEWAY", "cdata"),
-        (6, "PRIORITY", "uint32"),
-        (7, "PREFSRC", "cdata"),
-        (8, "METRICS", "cdata"),
-        (9, "MULTIPATH", "cdata"),
-        (12, "CACHEINFO", "cdata"),
-        (15, "TABLE", "uint32"),
-        (16, "MARK", "uint32"),
-        (18, "VIA", "cdata"),
-        (20, "PREF", "uint8"),
-        (25, "UID", "uint32"),
-        (27, "IP_PROTO", "uint8"),
-        (28, "SPORT", "be16"),
-        (29, "DPORT", "be16"),
-        (30, "NH_ID", "uint32"),
+    missing=(
+        (25, "RTA_UID", "uint32"),
+        (27, "RTA_IP_PROTO", "uint8"),
+        (28, "RTA_SPORT", "be16"),
+        (29, "RTA_DPORT", "be16"),
+        (30, "RTA_NH_ID", "uint32"),
     ),
 )
 
@@ -68,9 +60,7 @@ _RTM_F_CLONED = 0x200
 _RTM_F_LOOKUP_TABLE = 0x1000
 _MAIN, _LOCAL = 254, 255
 _IPV6_METRIC = 1024  # what the kernel makes of none; a delete without metric would take any
-_RTAX = {"mtu": 2, "advmss": 8}
-_RTA_GATEWAY, _RTA_VIA = 5, 18
-_NEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, index
+_RTAX = {"mtu": "RTAX_MTU", "advmss": "RTAX_ADVMSS"}
 
 # The kind of error that a lookup meets. A rule's action unreachable gives ENETUNREACH, a route's EHOSTUNREACH.
 _LOOKUP_ERRORS = {
@@ -84,7 +74,7 @@ _ERRNO_BY_TYPE = {"unreachable": errno.EHOSTUNREACH, "prohibit": errno.EACCES, "
 
 def encode(route: Route, index: Index) -> Content:
     """The whole route; the same for add, replace and remove."""
-    dst, length = pack_prefix(route.dst)
+    dst, length = split_prefix(route.dst)
     header = {
         "family": AF[route.family],
         "dst_len": length,
@@ -95,59 +85,51 @@ def encode(route: Route, index: Index) -> Content:
         "type": TYPE_NUMBERS[route.type],
         "flags": _RTNH_F_ONLINK if route.onlink else 0,
     }
-    attrs: list[tuple[str, t.Any]] = [("TABLE", route.table)]
+    attrs: list[tuple[str, t.Any]] = [("RTA_TABLE", route.table)]
     if length:
-        attrs.append(("DST", dst))
+        attrs.append(("RTA_DST", dst))
     metric = route.metric or (_IPV6_METRIC if route.family == 6 else 0)
     if metric:
-        attrs.append(("PRIORITY", metric))
+        attrs.append(("RTA_PRIORITY", metric))
     if route.src is not None:
-        attrs.append(("PREFSRC", pack_address(route.src)))
+        attrs.append(("RTA_PREFSRC", route.src))
     if route.pref is not None:
-        attrs.append(("PREF", _PREFS[route.pref]))
+        attrs.append(("RTA_PREF", _PREFS[route.pref]))
     return Content(header, attrs + _encode_metrics(route) + _encode_way(route, index))
 
 
 def _encode_way(route: Route, index: Index) -> list[tuple[str, t.Any]]:
     """Where to: a nexthop object, several ways, or one."""
     if route.nexthop_id is not None:
-        return [("NH_ID", route.nexthop_id)]
+        return [("RTA_NH_ID", route.nexthop_id)]
     if route.nexthops:
-        return [("MULTIPATH", b"".join(_encode_nexthop(route.family, hop, index) for hop in route.nexthops))]
-    attrs: list[tuple[str, t.Any]] = []
-    if route.gateway is not None:
-        number, value = _encode_gateway(route.family, route.gateway)
-        attrs.append(("VIA" if number == _RTA_VIA else "GATEWAY", value))
+        return [("RTA_MULTIPATH", [_encode_nexthop(route.family, hop, index) for hop in route.nexthops])]
+    attrs = _encode_gateway(route.family, route.gateway)
     if route.dev is not None:
-        attrs.append(("OIF", index(route.dev)))
+        attrs.append(("RTA_OIF", index(route.dev)))
     return attrs
 
 
-def _encode_gateway(family: int, gateway: str) -> tuple[int, bytes]:
-    """Attribute and value: a gateway of the other family needs RTA_VIA, which names its family."""
-    packed = pack_address(gateway)
-    own = len(packed) == (4 if family == 4 else 16)
-    if own:
-        return _RTA_GATEWAY, packed
-    return _RTA_VIA, struct.pack("=H", AF[4] if len(packed) == 4 else AF[6]) + packed
+def _encode_gateway(family: int, gateway: str | None) -> list[tuple[str, t.Any]]:
+    """A gateway of the other family needs RTA_VIA, which names its family."""
+    if gateway is None:
+        return []
+    own = 6 if ":" in gateway else 4
+    return [("RTA_GATEWAY", gateway) if own == family else ("RTA_VIA", {"family": AF[own], "addr": gateway})]
 
 
-def _encode_nexthop(family: int, hop: Nexthop, index: Index) -> bytes:
-    body = b"" if hop.gateway is None else attribute(*_encode_gateway(family, hop.gateway))
-    flags = _RTNH_F_ONLINK if hop.onlink else 0
-    device = 0 if hop.dev is None else index(hop.dev)
-    return _NEXTHOP.pack(_NEXTHOP.size + len(body), flags, hop.weight - 1, device) + body
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """One attribute, padded."""
-    return struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
+def _encode_nexthop(family: int, hop: Nexthop, index: Index) -> dict[str, t.Any]:
+    return {
+        "flags": _RTNH_F_ONLINK if hop.onlink else 0,
+        "hops": hop.weight - 1,
+        "oif": 0 if hop.dev is None else index(hop.dev),
+        "attrs": _encode_gateway(family, hop.gateway),
+    }
 
 
 def _encode_metrics(route: Route) -> list[tuple[str, t.Any]]:
-    values = [(number, getattr(route, name)) for name, number in _RTAX.items()]
-    body = b"".join(attribute(number, struct.pack("=I", value)) for number, value in values if value is not None)
-    return [("METRICS", body)] if body else []
+    values = [(name, getattr(route, field)) for field, name in _RTAX.items() if getattr(route, field) is not None]
+    return [("RTA_METRICS", {"attrs": values})] if values else []
 
 
 def decode(fields: t.Mapping[str, t.Any], name: Name) -> Route | None:
@@ -156,19 +138,18 @@ def decode(fields: t.Mapping[str, t.Any], name: Name) -> Route | None:
         return None
     family = FAMILIES[fields["family"]]
     kind = TYPE_NAMES[fields["type"]]
-    metrics = _decode_metrics(fields)
     return Route(
         family=family,
-        dst=unpack_prefix(fields, "DST", "dst_len") or ("0.0.0.0/0" if family == 4 else "::/0"),
-        table=fields.get("TABLE", fields["table"]),
+        dst=join_prefix(fields, "RTA_DST", "dst_len") or ("0.0.0.0/0" if family == 4 else "::/0"),
+        table=fields.get("RTA_TABLE", fields["table"]),
         type=kind,
-        src=_address(fields, "PREFSRC"),
-        metric=fields.get("PRIORITY", 0),
+        src=fields.get("RTA_PREFSRC"),
+        metric=fields.get("RTA_PRIORITY", 0),
         scope=fields["scope"] if family == 4 else 0,
-        mtu=metrics.get(_RTAX["mtu"]),
-        advmss=metrics.get(_RTAX["advmss"]),
+        mtu=_metric(fields, "mtu"),
+        advmss=_metric(fields, "advmss"),
         tos=fields["tos"],
-        pref=_PREF_NAMES.get(fields.get("PREF", 0)),
+        pref=_PREF_NAMES.get(fields.get("RTA_PREF", 0)),
         protocol=fields["proto"],
         **_decode_way(fields, kind, name),
     )
@@ -179,51 +160,48 @@ def _decode_way(fields: t.Mapping[str, t.Any], kind: str, name: Name) -> dict[st
 
     The error routes of IPv6 are bound to lo by the kernel, which nobody asked for.
     """
-    if "NH_ID" in fields:
-        return {"nexthop_id": fields["NH_ID"], "through": _decode_through(fields, name)}
-    if "MULTIPATH" in fields:
-        return {"nexthops": tuple(_decode_nexthops(fields["MULTIPATH"], name))}
+    if "RTA_NH_ID" in fields:
+        return {"nexthop_id": fields["RTA_NH_ID"], "through": _decode_through(fields, name)}
+    if "RTA_MULTIPATH" in fields:
+        return {"nexthops": _decode_nexthops(fields, name)}
     if kind in ERROR_TYPES:
         return {}
     return {
-        "gateway": _gateway(fields.get("GATEWAY"), fields.get("VIA")),
-        "dev": name(fields["OIF"]) if "OIF" in fields else None,
+        "gateway": _gateway(fields.get("RTA_GATEWAY"), fields.get("RTA_VIA")),
+        "dev": name(fields["RTA_OIF"]) if "RTA_OIF" in fields else None,
         "onlink": bool(fields["flags"] & _RTNH_F_ONLINK),
     }
 
 
 def _decode_through(fields: t.Mapping[str, t.Any], name: Name) -> tuple[Nexthop, ...]:
     """What a nexthop object stands for, as far as the kernel says (net.ipv4.nexthop_compat_mode)."""
-    if "MULTIPATH" in fields:
-        return tuple(_decode_nexthops(fields["MULTIPATH"], name))
-    if "OIF" not in fields:
+    if "RTA_MULTIPATH" in fields:
+        return _decode_nexthops(fields, name)
+    if "RTA_OIF" not in fields:
         return ()
-    return (Nexthop(_gateway(fields.get("GATEWAY"), fields.get("VIA")), name(fields["OIF"])),)
+    return (Nexthop(_gateway(fields.get("RTA_GATEWAY"), fields.get("RTA_VIA")), name(fields["RTA_OIF"])),)
 
 
-def _decode_nexthops(data: bytes, name: Name) -> t.Iterator[Nexthop]:
-    offset = 0
-    while offset + _NEXTHOP.size <= len(data):
-        length, flags, hops, device = _NEXTHOP.unpack_from(data, offset)
-        found = attributes(data[offset + _NEXTHOP.size : offset + length])
-        gateway = _gateway(found.get(_RTA_GATEWAY), found.get(_RTA_VIA))
-        yield Nexthop(gateway, name(device) if device else None, hops + 1, bool(flags & _RTNH_F_ONLINK))
-        offset += (max(length, _NEXTHOP.size) + 3) & ~3
+def _decode_nexthops(fields: t.Mapping[str, t.Any], name: Name) -> tuple[Nexthop, ...]:
+    return tuple(_decode_nexthop(hop, name) for hop in fields["RTA_MULTIPATH"])
 
 
-def _gateway(own: bytes | None, via: bytes | None) -> str | None:
-    if own is not None:
-        return unpack_address(own)
-    return None if via is None else unpack_address(via[2:])
+def _decode_nexthop(hop: t.Any, name: Name) -> Nexthop:
+    return Nexthop(
+        gateway=_gateway(hop.get_attr("RTA_GATEWAY"), hop.get_attr("RTA_VIA")),
+        dev=name(hop["oif"]) if hop["oif"] else None,
+        weight=hop["hops"] + 1,
+        onlink=bool(hop["flags"] & _RTNH_F_ONLINK),
+    )
 
 
-def _address(fields: t.Mapping[str, t.Any], name: str) -> str | None:
-    return unpack_address(fields[name]) if name in fields else None
+def _gateway(own: str | None, via: t.Mapping[str, t.Any] | None) -> str | None:
+    return via["addr"] if own is None and via is not None else own
 
 
-def _decode_metrics(fields: t.Mapping[str, t.Any]) -> dict[int, int]:
-    found = attributes(fields.get("METRICS", b""))
-    return {number: struct.unpack("=I", value)[0] for number, value in found.items() if len(value) == 4}
+def _metric(fields: t.Mapping[str, t.Any], field: str) -> int | None:
+    value: int | None = fields["RTA_METRICS"].get_attr(_RTAX[field]) if "RTA_METRICS" in fields else None
+    return value
 
 
 def encode_filter(family: int, table: int | None, protocol: int | None, device: int | None) -> Content:
@@ -232,9 +210,9 @@ def encode_filter(family: int, table: int | None, protocol: int | None, device: 
     attrs: list[tuple[str, t.Any]] = []
     if table is not None:
         header["table"] = header_table(table)
-        attrs.append(("TABLE", table))
+        attrs.append(("RTA_TABLE", table))
     if device is not None:
-        attrs.append(("OIF", device))
+        attrs.append(("RTA_OIF", device))
     return Content(header, attrs)
 
 
@@ -242,20 +220,20 @@ def encode_flow(flow: Flow, index: Index) -> Content:
     """The question for a lookup. IPv4 names the table that the answer came from only when asked; IPv6 always, and
     refuses to be asked.
     """
-    dst, dst_len = pack_prefix(flow.to)
-    src, src_len = pack_prefix(flow.source)
+    dst, dst_len = split_prefix(flow.to)
+    src, src_len = split_prefix(flow.source)
     flags = _RTM_F_LOOKUP_TABLE if flow.family == 4 else 0
     header = {"family": AF[flow.family], "dst_len": dst_len, "src_len": src_len, "flags": flags}
     values = (
-        ("DST", dst),
-        ("SRC", src),
-        ("IIF", None if flow.iif is None else index(flow.iif)),
-        ("OIF", None if flow.oif is None else index(flow.oif)),
-        ("MARK", flow.fwmark),
-        ("UID", flow.uid),
-        ("IP_PROTO", flow.ipproto),
-        ("SPORT", flow.sport),
-        ("DPORT", flow.dport),
+        ("RTA_DST", dst),
+        ("RTA_SRC", src),
+        ("RTA_IIF", None if flow.iif is None else index(flow.iif)),
+        ("RTA_OIF", None if flow.oif is None else index(flow.oif)),
+        ("RTA_MARK", flow.fwmark),
+        ("RTA_UID", flow.uid),
+        ("RTA_IP_PROTO", flow.ipproto),
+        ("RTA_SPORT", flow.sport),
+        ("RTA_DPORT", flow.dport),
     )
     return Content(header, [(name, value) for name, value in values if value is not None])
 
@@ -264,12 +242,12 @@ def decode_path(fields: t.Mapping[str, t.Any], name: Name) -> Path:
     """The answer of a lookup. IPv6 answers with an error route where IPv4 refuses."""
     kind = TYPE_NAMES[fields["type"]]
     if kind in ERROR_TYPES:
-        return Path(type=kind, errno=_cached_error(fields) or _ERRNO_BY_TYPE.get(kind))
+        return Path(type=kind, errno=_cached_error(fields["message"]) or _ERRNO_BY_TYPE.get(kind))
     return Path(
         type=kind,
-        dev=name(fields["OIF"]) if "OIF" in fields else None,
-        gateway=_gateway(fields.get("GATEWAY"), fields.get("VIA")),
-        src=_address(fields, "PREFSRC"),
+        dev=name(fields["RTA_OIF"]) if "RTA_OIF" in fields else None,
+        gateway=_gateway(fields.get("RTA_GATEWAY"), fields.get("RTA_VIA")),
+        src=fields.get("RTA_PREFSRC"),
         table=_lookup_table(fields, kind),
     )
 
@@ -279,17 +257,15 @@ def _lookup_table(fields: t.Mapping[str, t.Any], kind: str) -> int | None:
 
     Until the first rule is added, IPv4 keeps local and main in one tree and answers 254 for both.
     """
-    table: int = fields.get("TABLE", fields["table"])
+    table: int = fields.get("RTA_TABLE", fields["table"])
     merged = fields["family"] == AF[4] and kind in ("local", "broadcast") and table == _MAIN
     return _LOCAL if merged else table or None
 
 
-def _cached_error(fields: t.Mapping[str, t.Any]) -> int | None:
-    """rta_error of struct rta_cacheinfo."""
-    info = fields.get("CACHEINFO", b"")
-    if len(info) < 16:
-        return None
-    return -struct.unpack_from("=i", info, 12)[0] or None
+def _cached_error(message: t.Any) -> int | None:
+    """rta_error of struct rta_cacheinfo, a negative number that is read as one without sign."""
+    info = message.get_attr("RTA_CACHEINFO")
+    return None if info is None else -info["rta_error"] & 0xFFFFFFFF or None
 
 
 def path_of_error(number: int) -> Path | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import pathlib
 import re
@@ -92,7 +93,7 @@ def answering(dumps: t.Sequence[t.Sequence[tuple[int, int, bytes]]]) -> tuple[Ne
 
     thread = threading.Thread(target=serve)
     thread.start()
-    return NetlinkSocket(mine), thread
+    return NetlinkSocket(lambda _message: None, mine), thread
 
 
 REQUEST = bytearray(message(26, 0x301, 0))
@@ -279,11 +280,24 @@ except _errors.MissingDependency as exc:
 
 
 def library(directory: pathlib.Path, version: str) -> pathlib.Path:
-    """A package of that name and version with nothing in it but what is looked at first."""
-    package = directory / "pyroute2"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text(f"__version__ = {version!r}\n", encoding="ascii")
-    (package / "netlink.py").write_text("class nlmsg: pass\n", encoding="ascii")
+    """A package of that name and version with nothing in it."""
+    config = directory / "pyroute2" / "config"
+    config.mkdir(parents=True)
+    (config.parent / "__init__.py").touch()
+    (config / "__init__.py").touch()
+    (config / "version.py").write_text(f"__version__ = {version!r}\n", encoding="ascii")
+    return directory
+
+
+def real_library(directory: pathlib.Path, metadata: str | None = None) -> pathlib.Path:
+    """The installed package, alone in a directory, or beside what a package manager calls its version."""
+    spec = importlib.util.find_spec("pyroute2")
+    assert spec is not None
+    assert spec.origin is not None
+    directory.mkdir()
+    (directory / "pyroute2").symlink_to(pathlib.Path(spec.origin).parent)
+    if metadata is not None:
+        (directory / metadata).mkdir()
     return directory
 
 
@@ -300,13 +314,57 @@ class TestLibrary:
 
     def test_the_private_directory_comes_first(self, tmp_path: pathlib.Path) -> None:
         library(tmp_path / "system", "0.5.14")
-        private = f"_kernel.PRIVATE_SITE_PACKAGES = {str(library(tmp_path / 'private', '0.9.9'))!r}"
+        private = f"_kernel.PRIVATE_SITE_PACKAGES = {str(real_library(tmp_path / 'private'))!r}"
         assert run(private + OPEN, tmp_path / "system") == "opened"
+
+    @pytest.mark.parametrize(
+        ("metadata", "says"),
+        [
+            ("pyroute2-0.7.2.dist-info", "opened"),
+            ("pyroute2-0.7.2.egg-info", "opened"),
+            ("pyroute2-0.7.10-py3.9.egg-info", "opened"),
+            ("pyroute2-0.6.13.dist-info", "found: 0.6.13;"),
+        ],
+    )
+    def test_the_package_manager_knows_the_version(self, tmp_path: pathlib.Path, metadata: str, says: str) -> None:
+        assert says in run(OPEN, real_library(tmp_path / "system", metadata))
+
+    def test_a_package_that_does_not_know_its_version(self, tmp_path: pathlib.Path) -> None:
+        directory = library(tmp_path, "")
+        (directory / "pyroute2" / "config" / "version.py").unlink()
+        assert "found: none;" in run(OPEN, directory)
+        (directory / "pyroute2-0.7.1.egg-info").mkdir()
+        assert "found: 0.7.1;" in run(OPEN, directory)
+
+    def test_no_more_of_it_is_imported_than_the_messages(self) -> None:
+        imported = run(f"{OPEN}print(*(name for name in sys.modules if name.startswith('pyroute2')))", options=())
+        assert len(imported.split("\n")[1].split()) < 12
+
+    @pytest.mark.parametrize("use", ["import pyroute2", "from pyroute2 import IPRoute", "import pyroute2.iproute"])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_others_in_the_process_have_all_of_it(self, use: str, first: bool) -> None:
+        code = f"{use}\nimport pyroute2\nwith pyroute2.IPRoute() as ipr: print(len(ipr.get_links()) > 0)\n"
+        done = run(f"{code}{OPEN}{OPEN}" if first else f"{OPEN}{code}{OPEN}", options=())
+        assert sorted(done.split()) == ["True", "opened", "opened"]
+
+    def test_what_others_have_done_with_its_messages_leaves_no_attribute_out(self) -> None:
+        """A class with more attributes than its parent inherits the table that was made for the parent."""
+        code = """
+from pyroute2.netlink.rtnl import fibmsg, rtmsg
+fibmsg.fibmsg(), rtmsg.rtmsg()
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _netlink_rule
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
+content = _netlink_rule.encode(Rule(4, 2500, table=2000, dscp=10))
+codec = _kernel._codec()
+data = codec.encode(_netlink_rule.MESSAGE, "RTM_NEWRULE", 0, content)
+print(_netlink_rule.decode(codec.decode(_netlink_rule.MESSAGE, data)).dscp)
+"""
+        assert run(code, options=()) == "10"
 
     def test_it_is_imported_when_a_kernel_is_opened_and_not_before(self) -> None:
         assert run("print('pyroute2' in sys.modules)", options=()) == "False"
 
     def test_one_file_imports_it(self) -> None:
-        imports = re.compile(r"^\s*(import|from) pyroute2|import_module\(.pyroute2", re.MULTILINE)
+        imports = re.compile(r"^\s*(import|from) pyroute2|import_module\(f?.pyroute2", re.MULTILINE)
         files = (REPOSITORY / "plugins").rglob("*.py")
         assert [file.name for file in files if imports.search(file.read_text(encoding="utf-8"))] == ["_kernel.py"]

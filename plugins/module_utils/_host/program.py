@@ -51,7 +51,6 @@ MODULES = (
     "_netlink_apply",
     "_netlink_codec",
     "_netlink_host",
-    "_netlink_layout",
     "_netlink_route",
     "_netlink_rule",
     "_netlink_socket",
