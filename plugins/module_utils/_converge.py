@@ -197,19 +197,7 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
         groups=_groups_before(situation),
         tables={"local": situation.outcome.local, **{way.key: way.table for way in ways}} if ways else {},
         names=dict(situation.outcome.names),
-        identities=[
-            {
-                "key": way.key,
-                "name": way.identity.name,
-                "interface": way.device,
-                "addresses": list(way.addresses),
-                "pools": list(way.identity.pools),
-                "gateways": list(way.gateways),
-                "table": way.table,
-                "required": way.identity.required,
-            }
-            for way in ways
-        ],
+        identities=[{**way.as_result(), "required": way.identity.required} for way in ways],
         numbers=dataclasses.asdict(situation.declaration.numbers),
         meta={**request.meta, "when": _now(), "digest": _digest(plan)},
     )

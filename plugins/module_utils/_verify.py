@@ -140,22 +140,16 @@ def _covered(to: str, routes: t.Iterable[Route]) -> bool:
 
 
 def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, facts: Facts) -> dict[str, t.Any]:
-    """One way as results and records show it."""
+    """One way with its verdict."""
     own = [p["verdict"] for p in paths if p["identity"] == way.identity.name and p["from"] in way.addresses]
-    verdict = WRONG if WRONG in own else PROVEN if own and PENDING not in own and _has_all(way, own, facts) else PENDING
+    verdict = WRONG if WRONG in own else PROVEN if own and PENDING not in own and _has_all(way, facts) else PENDING
     return {
-        "key": way.key,
-        "name": way.identity.name,
-        "interface": way.device,
-        "addresses": list(way.addresses),
-        "pools": list(way.identity.pools),
-        "gateways": list(way.gateways),
-        "table": way.table,
+        **way.as_result(),
         "priority": next((r.priority for r in outcome.desired.rules if r.table == way.table), None),
         "verdict": verdict,
     }
 
 
-def _has_all(way: Way, own: t.Sequence[str], facts: Facts) -> bool:
+def _has_all(way: Way, facts: Facts) -> bool:
     """Whether every address of the way is there."""
     return all(facts.is_local(address) for address in way.addresses)

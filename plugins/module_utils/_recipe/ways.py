@@ -37,6 +37,18 @@ class Way:
         """Its addresses in a family."""
         return [address for address in self.addresses if family_of(address) == family]
 
+    def as_result(self) -> dict[str, t.Any]:
+        """What results and records show of it."""
+        return {
+            "key": self.key,
+            "name": self.identity.name,
+            "interface": self.device,
+            "addresses": list(self.addresses),
+            "pools": list(self.identity.pools),
+            "gateways": list(self.gateways),
+            "table": self.table,
+        }
+
 
 def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
     """The ways of all identities, and the number of T_loc."""
