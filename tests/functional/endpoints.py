@@ -55,14 +55,15 @@ UPLINK = [
     f"route add ::/0 via {GATEWAY6} dev up0 proto ra",
 ]
 TUNNEL = device("vpn0", f"{INSIDE}/32", f"{INSIDE6}/128")
-_NUMBERS = itertools.count()
+# Apart from those of conftest.py, which finds by these names what a killed run left.
+_NUMBERS = itertools.count(1000)
 _SPEC = ArgumentSpecValidator(ENDPOINT)
 
 
 @contextlib.contextmanager
 def namespace(*lines: str) -> t.Iterator[str]:
     """A namespace with lo up, set up by lines of ip(8), those with -6 last. It goes, and its sets with it."""
-    name = f"fvt-{os.getpid()}-e{next(_NUMBERS)}"
+    name = f"fvt-{os.getpid()}-{next(_NUMBERS)}"
     ip("netns", "add", name)
     try:
         ip("-n", name, lines=["link set lo up", *(line for line in lines if not line.startswith("-6 "))])

@@ -228,14 +228,14 @@ class TestHost:
 
     @pytest.mark.parametrize(
         ("package", "found"),
-        [({"__init__.py": "raise ImportError"}, "none"),
-         ({"__init__.py": "__version__ = '0.6.9'", "netlink.py": "class nlmsg: pass"}, "0.6.9")],
+        [({"pyroute2/__init__.py": "raise ImportError", "pyroute2-9.9.9.dist-info/METADATA": ""}, "none"),
+         ({"pyroute2/__init__.py": "", "pyroute2-0.6.9.dist-info/METADATA": ""}, "0.6.9")],
         ids=["missing", "too old"],
     )  # fmt: skip
     def test_without_pyroute2(self, netns: str, tmp_path: pathlib.Path, package: dict[str, str], found: str) -> None:
-        (tmp_path / "pyroute2").mkdir()
         for name, text in package.items():
-            (tmp_path / "pyroute2" / name).write_text(f"{text}\n")
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_text(f"{text}\n")
         refused = self.run(netns, path=str(tmp_path))
         assert refused["error"] == "MissingDependency"
         assert "pyroute2 0.7.2 or later" in refused["msg"]
