@@ -32,6 +32,7 @@ from ._netlink_apply import Answers, Transaction, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
 from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
 from ._netns import inside
+from ._reading import Readable
 
 MINIMUM_PYROUTE2 = "0.7.2"
 PRIVATE_SITE_PACKAGES = "/usr/local/lib/fleetvpn/site-packages"
@@ -56,29 +57,8 @@ class Events(t.Protocol):
         """Stop listening."""
 
 
-class Kernel(t.Protocol):
+class Kernel(Readable, t.Protocol):
     """What the layers above need of a kernel. The tests hold a second implementation in memory to the same contract."""
-
-    def links(self) -> list[Link]:
-        """All network devices."""
-
-    def addresses(self) -> list[Address]:
-        """All addresses, both families."""
-
-    def rules(self, family: int) -> list[Rule]:
-        """All rules of a family in the kernel's order, duplicates included."""
-
-    def routes(
-        self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
-    ) -> list[Route]:
-        """Routes, filtered by the kernel itself. A table that does not exist is empty. Cached clones are left out."""
-
-    def lookup(self, flow: Flow) -> Path:
-        """The kernel's answer for one flow, one lookup.
-
-        IPv4 takes a flow without C(ipproto) for UDP, IPv6 for none. Raises InvalidInput if a device of the flow does
-        not exist, NotSupported for protocols that the kernel does not look up (all but TCP, UDP and ICMP).
-        """
 
     def apply(self, operations: t.Sequence[Operation]) -> None:
         """Carry out operations in order, many requests in one write.

@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
 
 
 class Readable(t.Protocol):
-    """The part of a kernel that only tells. See _kernel.Kernel."""
+    """The part of a kernel that only tells."""
 
     def links(self) -> list[Link]:
         """All network devices."""
@@ -25,15 +25,19 @@ class Readable(t.Protocol):
         """All addresses, both families."""
 
     def rules(self, family: int) -> list[Rule]:
-        """All rules of a family."""
+        """All rules of a family in the kernel's order, duplicates included."""
 
     def routes(
         self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
     ) -> list[Route]:
-        """Routes, filtered."""
+        """Routes, filtered by the kernel itself. A table that does not exist is empty. Cached clones are left out."""
 
     def lookup(self, flow: Flow) -> Path:
-        """The kernel's answer for one flow."""
+        """The kernel's answer for one flow, one lookup.
+
+        IPv4 takes a flow without C(ipproto) for UDP, IPv6 for none. Raises InvalidInput if a device of the flow does
+        not exist, NotSupported for protocols that the kernel does not look up (all but TCP, UDP and ICMP).
+        """
 
 
 class Reading:
