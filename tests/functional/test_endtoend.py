@@ -246,6 +246,38 @@ def no_leak(lab: Lab, client: Client, *addresses: str) -> t.Iterator[None]:
         assert not left, f"{client.name}: {len(left)}: {left[:3]}"
 
 
+def test_a_namespace_never_seen_before_by_the_installed_collection(lab: Lab, controller: Controller) -> None:
+    """From this machine into the namespace, with nothing but fully qualified names and no file of the repository."""
+    with Lab() as other:
+        client = other.client("ns", "standin", container=True)
+        client.up()
+        other.serve(other.outside, other.corporate, other.router, other.gateway, *other.lan(0))
+        assert all(
+            row.left_by == {"up0" if row.question == "Internet -> I" else "vpn0"} for row in other.survey(timeout=1)
+        )
+        before, unbound = routing(client), ways(other, client)
+        identities = [
+            {"name": "outside", "interface": "auto"},
+            {"name": "inside", "interface": "vpn0", "gateway": "none"},
+        ]
+        options = {"identities": identities, "netns": client.host.namespace}
+        tasks = [
+            {"fleetvpn.routing.endpoint": options},
+            {"fleetvpn.routing.endpoint": options, "register": "again", "failed_when": "again.changed"},
+            {"fleetvpn.routing.endpoint_info": {"netns": client.host.namespace}},
+        ]
+        elsewhere = Controller(other, controller.directory, controller.collections)
+        here = {"hosts": "localhost", "vars": {"ansible_python_interpreter": sys.executable}}
+        found = elsewhere.play({**here, "tasks": tasks})["localhost"]
+        assert [entry["verdict"] for entry in found["identities"]] == ["proven"] * 2
+        assert found["changes"] == 1
+        assert wrong(other.survey()) == []
+        assert (ways(other, client), around(other, client)) == (unbound, [])
+        elsewhere.play({**here, "tasks": [{"fleetvpn.routing.endpoint": {**options, "state": "absent"}}]})
+        assert routing(client) == before
+        assert not pathlib.Path("/run/fleetvpn/netns", client.host.namespace).exists()
+
+
 class TestStory:
     """From a fleet whose replies go astray to one that survives everything, and back."""
 

@@ -1,0 +1,73 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a task costs that changes nothing, in units of ansible.builtin.ping on the same host in the same run."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import typing as t
+
+import pyroute2
+import pytest
+
+from tests.functional.onhost import PRIVATE, REPOSITORY
+from tests.lab import Lab
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+AT_MOST = 2.0
+TIMES = 12
+IDENTITIES = [
+    {"name": "outside", "interface": "auto"},
+    {"name": "inside", "interface": "vpn0", "gateway": "none"},
+]
+PING: dict[str, t.Any] = {"name": "ping", "ansible.builtin.ping": None}
+ENDPOINT: dict[str, t.Any] = {"name": "endpoint", "fleetvpn.routing.endpoint": {"identities": IDENTITIES}}
+
+
+def run(lab: Lab, directory: pathlib.Path, tasks: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Run tasks on the host with its own Python; what the callback tells of each."""
+    lab.inventory(directory / "inventory.yml", python="/usr/bin/python3")
+    (directory / "site.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build" / "collections"),
+        "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+    }
+    command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.yml", "site.yml"]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: list[dict[str, t.Any]] = json.loads(done.stdout)["plays"][0]["tasks"]
+    return found
+
+
+def seconds(task: dict[str, t.Any]) -> float:
+    """How long a task took."""
+    ends = (datetime.datetime.fromisoformat(task["task"]["duration"][end].rstrip("Z")) for end in ("start", "end"))
+    start, end = ends
+    return (end - start).total_seconds()
+
+
+def test_a_task_that_changes_nothing_costs_at_most_two_pings(tmp_path: pathlib.Path) -> None:
+    with Lab() as lab:
+        client = lab.client("one", "standin", container=True)
+        client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+        client.up()
+        # The first one of each changes something, or fills caches.
+        told = run(lab, tmp_path, [PING, ENDPOINT] * (TIMES + 1))[2:]
+    assert not any(result["changed"] for task in told for result in task["hosts"].values())
+    # What else the machine does hits both of a pair alike, so that the pairs are compared.
+    ratios = [seconds(endpoint) / seconds(ping) for ping, endpoint in zip(told[::2], told[1::2], strict=True)]
+    for name, tasks in (("ping", told[::2]), ("endpoint", told[1::2])):
+        print(f"{name}: {statistics.median(map(seconds, tasks)) * 1000:.0f} ms")
+    print(f"ratio: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+    assert statistics.median(ratios) <= AT_MOST
