@@ -11,6 +11,7 @@ import typing as t
 
 from ._errors import Conflict
 from ._model.operation import LinkGroup
+from ._model.path import ERRORS
 from ._model.route import Route
 from ._model.rule import Rule
 from ._plan import Current, Desired
@@ -22,6 +23,8 @@ if t.TYPE_CHECKING:
 
 FAMILIES = (4, 6)
 LOCAL_TABLE = 255
+KERNEL = 2  # RTPROT_KERNEL
+NAMED = 3  # of many objects alike in a warning
 
 
 def read_facts(
@@ -100,7 +103,17 @@ def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
         rules = kernel.rules(family)
         _refuse_late_local(rules, family, scope.numbers.priority_base)
         warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
+        if any(rule.family == family and rule.table == MAIN for rule in wanted):
+            warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
     return warnings
+
+
+def _error_routes(main: t.Iterable[Route], protocol: int) -> list[str]:
+    """An error ends a lookup where a route that leads nowhere for us would be passed over: it cannot be mended here."""
+    found = [r.text() for r in main if r.type in ERRORS and r.protocol not in (protocol, KERNEL)]
+    more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    named = ", ".join(found[:NAMED])
+    return [f"error routes in main end the lookup of an uplink's address: {named}{more}"] if found else []
 
 
 def _refuse_late_local(rules: t.Sequence[Rule], family: int, base: int) -> None:

@@ -143,7 +143,10 @@ class TestErrorRoutes:
             "route add unreachable default metric 4294967295",
             "-6 route add unreachable default metric 4294967295",
         )
-        endpoint.apply(CORP, INET)
+        found = endpoint.apply(CORP, INET)
+        named = [text for text in found.warnings if "error routes in main" in text]
+        assert len(named) == 2
+        assert f"blackhole {plan.ANYCAST[0]}" in named[0]
         inside = [q for family in (4, 6) for q in endpoint.identities(family) if q.name == TUNNEL]
         outside = [q for family in (4, 6) for q in endpoint.identities(family) if q.name == UPLINK]
         assert endpoint.wrong(inside, endpoint.both(endpoint.neighbourhood)) == []
