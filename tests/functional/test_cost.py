@@ -23,7 +23,7 @@ from tests.lab import Lab
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 AT_MOST = 2.0
-TIMES = 12
+TIMES = 20
 IDENTITIES = [
     {"name": "outside", "interface": "auto"},
     {"name": "inside", "interface": "vpn0", "gateway": "none"},
@@ -65,9 +65,7 @@ def test_a_task_that_changes_nothing_costs_at_most_two_pings(tmp_path: pathlib.P
         # The first one of each changes something, or fills caches.
         told = run(lab, tmp_path, [PING, ENDPOINT] * (TIMES + 1))[2:]
     assert not any(result["changed"] for task in told for result in task["hosts"].values())
-    # What else the machine does hits both of a pair alike, so that the pairs are compared.
-    ratios = [seconds(endpoint) / seconds(ping) for ping, endpoint in zip(told[::2], told[1::2], strict=True)]
-    for name, tasks in (("ping", told[::2]), ("endpoint", told[1::2])):
-        print(f"{name}: {statistics.median(map(seconds, tasks)) * 1000:.0f} ms")
-    print(f"ratio: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    assert statistics.median(ratios) <= AT_MOST
+    # What else the machine does only adds to a time; the quicker quarter has least of it.
+    ping, endpoint = (statistics.quantiles(map(seconds, tasks), n=4)[0] for tasks in (told[::2], told[1::2]))
+    print(f"ping: {ping * 1000:.0f} ms, endpoint: {endpoint * 1000:.0f} ms, ratio: {endpoint / ping:.2f}")
+    assert endpoint / ping <= AT_MOST
