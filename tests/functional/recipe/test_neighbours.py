@@ -174,6 +174,8 @@ class TestPreflight:
         before = endpoint.state()
         with pytest.raises(RoutingError, match=endpoint.inside[4]):
             endpoint.apply(CORP, {"name": "other", "interface": ["fvtx"], "gateway": ["none"]}, INET)
+        with pytest.raises(RoutingError, match="sits on several devices"):
+            endpoint.apply(CORP, INET)  # also where nobody declares the second one
         assert endpoint.state() == before
 
 
