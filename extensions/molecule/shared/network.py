@@ -100,15 +100,13 @@ class Network:
         """The container of an endpoint."""
         return self.hosts[client.name]
 
-    def wait_for_tunnels(self, seconds: float = 60) -> None:
-        """Wait until the gateway reaches every inside address. Raises TimeoutError."""
+    def wait_for_tunnels(self, seconds: float = 30) -> None:
+        """Wait until the gateway reaches every inside address. What is not reached by then is for the tests to say."""
         deadline = time.monotonic() + seconds
-        waiting = [
-            Probe(self.hosts["fvt-gateway"], address, timeout=1) for client in self.clients for address in client.inside
-        ]
-        while waiting := [probe for probe in waiting if not probe.ask()]:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no tunnel to {', '.join(probe.to for probe in waiting)}")
+        gateway = self.hosts["fvt-gateway"]
+        waiting = [Probe(gateway, address, timeout=1) for client in self.clients for address in client.inside]
+        while waiting and time.monotonic() < deadline:
+            waiting = [probe for probe in waiting if not probe.ask()]
 
     def ask(self, flows: t.Sequence[Flow]) -> list[Found]:
         """Ask all at once, captures on every device of every client."""

@@ -95,7 +95,7 @@ def test_no_key_anywhere(network: Network, client: Client, secrets: list[str]) -
     ).stdout.split()
     assert set(found) <= {"/run/fleetvpn/wg-quick/wg0.conf"}
     for command in (["journalctl", "--no-pager", "--output", "verbose"], ["fleetvpn-endpoint", "status", "--json"]):
-        output = host.run(command).stdout
+        output = host.run(command, check=False).stdout
         assert [secret for secret in secrets if secret in output] == []
 
 
