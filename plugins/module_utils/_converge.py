@@ -273,14 +273,12 @@ class _Work:
         try:
             self._apply(plan, done)
             found = self.verify()
+            self._persist()
         except BaseException:
             for each in reversed(done):
                 self.kernel.apply(each.inverse().operations)
             store.discard(name)
             raise
-        before = self.situation.record.names if self.situation.record else {}
-        self.host.name_tables(self.record.names, before)
-        self._persist()
         return found
 
     def _apply(self, plan: Plan, done: list[Plan]) -> None:
@@ -298,6 +296,8 @@ class _Work:
 
     def _persist(self) -> None:
         name, store = self.request.name, self.host.store
+        before = self.situation.record.names if self.situation.record else {}
+        self.host.name_tables(self.record.names, before)
         if not self.request.absent:
             store.commit(name)
         for other in self.host.stores:

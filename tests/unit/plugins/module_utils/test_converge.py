@@ -1,0 +1,71 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run leaves behind when a step after the change fails: the state of before."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._converge import Request, converge
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import NotPermitted
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
+
+from tests.fakes.kernel import MemoryKernel
+
+PARAMS = {"identities": [{"name": "inside", "interface": ["vpn0"], "gateway": ["none"]}]}
+
+
+class Surroundings:
+    """A host whose name files cannot be written."""
+
+    def __init__(self, root: Path, *, writable: bool) -> None:
+        self.store = Store(root / "sets.d", owner=root.stat().st_uid)
+        self.stores = [self.store]
+        self._writable = writable
+
+    def table(self, value: object, field: str) -> int:
+        return table_id(value, field)
+
+    def named_tables(self) -> dict[str, int]:
+        return {}
+
+    def misnamed_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> list[str]:
+        return [f"+{number} {name}" for name, number in wanted.items() if name not in before]
+
+    def name_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> None:
+        if not self._writable:
+            raise NotPermitted("cannot write names")
+
+    def tunnels(self, declaration: object) -> dict[str, str]:
+        return {}
+
+    def gateways(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+
+@pytest.fixture
+def kernel() -> MemoryKernel:
+    memory = MemoryKernel()
+    memory.link("vpn0", kind="tun", arptype=65534)
+    memory.address("vpn0", "198.51.100.10/32")
+    return memory
+
+
+def test_what_cannot_be_written_down_is_undone(kernel: MemoryKernel, tmp_path: Path) -> None:
+    before = (kernel.rules(4), kernel.routes(4, protocol=151), kernel.links())
+    host = Surroundings(tmp_path, writable=False)
+    with pytest.raises(NotPermitted):
+        converge(kernel, host, Request("main", PARAMS))
+    assert (kernel.rules(4), kernel.routes(4, protocol=151), kernel.links()) == before
+    assert host.store.names() == []
+
+
+def test_the_same_on_a_host_that_can_be_written(kernel: MemoryKernel, tmp_path: Path) -> None:
+    host = Surroundings(tmp_path, writable=True)
+    assert converge(kernel, host, Request("main", PARAMS)).changed
+    assert host.store.names() == ["main"]
+    assert not converge(kernel, host, Request("main", PARAMS)).changed
