@@ -17,7 +17,7 @@ LOST = {
 }
 # wg-quick drops what is for its address and comes in by another device, if it carries a full tunnel.
 LOST_BY_FIREWALL = {("wireguard", "fvt-full"): {"container -> I"}}
-# The lock is empty, and gone with the next boot.
+# The watch is stopped last and may leave an empty lock, gone with the next boot.
 LEFTOVERS = (
     "/etc /run /usr/local /var/lib -path *fleetvpn* "
     "-not -path /run/systemd/* -not -path /run/fleetvpn -not -path /run/fleetvpn/lock"
