@@ -9,7 +9,6 @@ import atexit
 import concurrent.futures
 import dataclasses
 import functools
-import hashlib
 import pathlib
 import signal
 import sys
@@ -99,9 +98,7 @@ class Lab:
 
     def link(self, one: Host, device: str, other: Host, peer: str, *, bridge: str | None = None) -> None:
         """A cable between two hosts, both ends up; the first end a port of a bridge if so said."""
-        # Known from the name, so that neighbours still know a host after a reboot.
-        hardware = f"02:{hashlib.sha256(f'{other.name} {peer}'.encode()).digest()[:5].hex(':')}"
-        end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid, "address": hardware}
+        end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid}
         one.batch().add("link", "add", ifname=device, kind="veth", peer=end).send()
         self._cables.append((one, device, other))
         if bridge:
@@ -176,6 +173,9 @@ class Lab:
         if first is not None:
             first(client.host)
         self._plugs[client.name]()
+        # It has other hardware addresses now than its neighbours remember.
+        for neighbour in (self.router, *(host for pair in self._lans.values() for host in pair)):
+            neighbour.run(["ip", "neigh", "flush", "all"])
         self._populate(client, container=client.container is not None, pod=client.pod is not None)
 
     def _unplug(self, gone: t.Sequence[Host]) -> None:
