@@ -64,6 +64,11 @@ def test_a_tunnels_default_names_its_source_and_has_scope_global(family: int) ->
     assert (found.src, found.scope) == ("198.51.100.10" if family == 4 else "2001:db8:51::10", 0)
 
 
+def test_a_tunnels_default_carries_mtu_and_advmss() -> None:
+    routes = texts(recipe(identities=[{**INSIDE, "mtu": 1280, "advmss": 1200}]), "routes", 4)
+    assert "default dev vpn0 table 2001 src 198.51.100.10 mtu 1280 advmss 1200" in routes
+
+
 def test_no_rule_of_ours_can_be_taken_for_one_of_wg_quick() -> None:
     rules = recipe(unbound="inside", unbound_local="main").desired.rules
     assert {rule.suppress_prefixlength for rule in rules} == {None, 1}
