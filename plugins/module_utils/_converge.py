@@ -26,6 +26,7 @@ from ._read import foreign_tables, preflight, read_current, read_facts
 from ._reading import Reading
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
+from ._recipe.ways import Way
 from ._refuse import fitted, refuse_lost_gotos
 from ._sets import Scope, choose_numbers, refuse_found, refuse_shared, remembered, scope_of
 from ._store import Record, Store, objects_from
@@ -197,10 +198,15 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
         groups=_groups_before(situation),
         tables={"local": situation.outcome.local, **{way.key: way.table for way in ways}} if ways else {},
         names=dict(situation.outcome.names),
-        identities=[{**way.as_result(), "required": way.identity.required} for way in ways],
+        identities=[_entry(way) for way in ways],
         numbers=dataclasses.asdict(situation.declaration.numbers),
         meta={**request.meta, "when": _now(), "digest": _digest(plan)},
     )
+
+
+def _entry(way: Way) -> dict[str, t.Any]:
+    """What the next run has to know of a way."""
+    return {**way.as_result(), "required": way.identity.required, "retired": list(way.retired)}
 
 
 def _groups_before(situation: _Situation) -> dict[str, int]:

@@ -112,7 +112,9 @@ def remembered(record: Record | None) -> dict[str, Remembered]:
 
 def _remembered(table: int, entry: t.Mapping[str, t.Any]) -> Remembered:
     return Remembered(
-        table, entry.get("interface"), tuple(entry.get("addresses", ())), tuple(entry.get("gateways", ()))
+        table,
+        entry.get("interface"),
+        *(tuple(entry.get(key, ())) for key in ("addresses", "gateways", "retired")),
     )
 
 

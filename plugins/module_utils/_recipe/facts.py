@@ -34,6 +34,7 @@ class Remembered:
     device: str | None = None
     addresses: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

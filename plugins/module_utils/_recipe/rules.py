@@ -135,7 +135,8 @@ def _uplink_rules(block: Block, way: Way, family: int) -> list[Rule]:
 
 def _tunnel_rules(block: Block, way: Way, family: int, local: int, ready: t.Container[tuple[str, int]]) -> list[Rule]:
     start = _start(block, way.identity, TUNNEL, POOL - 3)
-    sources = [(host(address), start) for address in way.in_family(family)]
+    retired = [address for address in way.retired if family_of(address) == family]
+    sources = [(host(address), start) for address in (*way.in_family(family), *retired)]
     return _inside_rules(block, way, family, local, ready, sources)
 
 

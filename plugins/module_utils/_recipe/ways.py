@@ -15,6 +15,7 @@ from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
 from .facts import LOOPBACK, Facts, Remembered, covers, matching, server_routes, tunnel_devices, uplink_devices
 
+RETIRED = 4  # addresses kept for each family
 LOCAL = "local"  # the key of T_loc; no identity may have this name
 
 
@@ -28,6 +29,7 @@ class Way:
     addresses: tuple[str, ...]
     gateways: tuple[str, ...]  # at most one for each family
     table: int
+    retired: tuple[str, ...] = ()  # addresses that a tunnel had before; sockets may still send from them
 
     def gateway(self, family: int) -> str | None:
         """The gateway in a family; None where the device needs none or none is known."""
@@ -92,8 +94,22 @@ def _way(key: str, identity: Identity, device: str | None, table: int, declarati
         addresses = _uplink_addresses(identity, device, declaration, facts)
     addresses = (*addresses, *_missed(identity, addresses, last, facts))
     addresses = tuple(a for a in addresses if family_of(a) in identity.families)
-    way = Way(key, identity, device, addresses, (), table)
+    way = Way(key, identity, device, addresses, (), table, _retired(identity, addresses, last, facts))
     return dataclasses.replace(way, gateways=_gateways(way, facts, last))
+
+
+def _retired(identity: Identity, addresses: t.Sequence[str], last: Remembered | None, facts: Facts) -> tuple[str, ...]:
+    """The addresses that a tunnel had before: IPv6 sockets keep sending from them, and without a rule by the uplink.
+
+    The last few of each family, not those of the last minutes: a run must not depend on when it comes. Whoever holds
+    such an address now has it for himself.
+    """
+    if last is None or identity.addresses or not identity.by_tunnel:
+        return ()
+    earlier = dict.fromkeys((*last.addresses, *last.retired))
+    held = {address.address for address in facts.addresses}
+    past = [a for a in earlier if a not in addresses and a not in held and family_of(a) in identity.families]
+    return tuple(a for family in (4, 6) for a in [p for p in past if family_of(p) == family][:RETIRED])
 
 
 def _missed(identity: Identity, found: t.Sequence[str], last: Remembered | None, facts: Facts) -> t.Sequence[str]:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
+import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Link
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe import Outcome
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.closed import backstops_alone
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import Facts, Remembered
 
@@ -137,6 +139,34 @@ class TestBackstop:
     def test_can_be_left_out(self) -> None:
         outcome = recipe(identities=[{**INSIDE, "backstop": False}])
         assert not [rule for rule in outcome.desired.rules if rule.action == "unreachable"]
+
+
+class TestRetired:
+    """A tunnel came back with other addresses: open sockets must not send from the old ones by the uplink."""
+
+    def outcome(self, last: Remembered, *identities: dict[str, t.Any]) -> Outcome:
+        facts = dataclasses.replace(H, remembered={"inside": last})
+        return recipe(facts, identities or [OUTSIDE, INSIDE])
+
+    def test_the_old_address_keeps_its_rules(self) -> None:
+        rules = texts(self.outcome(Remembered(2002, "vpn0", ("198.51.100.9",))), family=4)
+        assert [rule for rule in rules if "198.51.100.9 " in rule] == [
+            "2300: from 198.51.100.9 iif lo lookup 2000",
+            "2301: from 198.51.100.9 iif lo lookup 2002",
+            "2302: from 198.51.100.9 iif lo unreachable",
+        ]
+
+    def test_only_the_last_few_of_each_family(self) -> None:
+        earlier = tuple(f"198.51.100.{number}" for number in range(20, 30))
+        way = self.outcome(Remembered(2002, "vpn0", ("2001:db8:51::9",), (), earlier)).ways[1]
+        assert way.retired == ("198.51.100.20", "198.51.100.21", "198.51.100.22", "198.51.100.23", "2001:db8:51::9")
+
+    def test_an_address_that_somebody_holds_is_his(self) -> None:
+        assert self.outcome(Remembered(2002, "vpn0", ("172.20.0.1",))).ways[1].retired == ()
+
+    def test_stated_addresses_are_all_there_are(self) -> None:
+        inside = {**INSIDE, "addresses": ["198.51.100.10"]}
+        assert self.outcome(Remembered(2002, "vpn0", ("198.51.100.9",)), inside).ways[0].retired == ()
 
 
 class TestLocalNetworks:
