@@ -134,7 +134,9 @@ def controller(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Controller
     subprocess.run(build, check=True, capture_output=True)
     artefact = [str(path) for path in directory.glob("*.tar.gz")]
     install = [*galaxy, "install", "--offline", "-p", str(directory / "collections"), *artefact]
-    subprocess.run(install, check=True, capture_output=True)
+    # An empty path: ansible-galaxy installs nothing that it finds elsewhere.
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(directory / "collections")}
+    subprocess.run(install, check=True, capture_output=True, env=environment)
     pools = {client.name: POOLS[client.tunnel.kind] for client in lab.clients if not client.name.endswith("split")}
     return Controller(lab, directory, directory / "collections", pools=pools)
 

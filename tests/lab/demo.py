@@ -153,7 +153,9 @@ def _expect(truth: bool, otherwise: str) -> None:
 
 
 def _run(command: t.Sequence[str]) -> None:
-    done = subprocess.run(command, cwd=WORK, capture_output=True, text=True, check=False)
+    # An empty path: ansible-galaxy installs nothing that it finds elsewhere.
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(WORK / "collections")}
+    done = subprocess.run(command, env=environment, cwd=WORK, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
