@@ -158,8 +158,8 @@ class TestFollows:
 class TestIsQuiet:
     def test_without_events(self, host: Host) -> None:
         watch = Watch(host)
-        eventually(lambda: watch.sleeps_for(1), 8)
-        assert watch.sleeps_for(2)
+        # The kernel itself has late news of new devices, some seconds after a second of silence.
+        eventually(lambda: watch.sleeps_for(3), 20)
         assert watch.end() == []
 
     def test_after_its_own_changes(self, host: Host) -> None:
