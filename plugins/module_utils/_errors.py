@@ -11,6 +11,7 @@ Anything else that is raised is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 
@@ -61,7 +62,11 @@ class MissingDependency(RoutingError):
 
 
 class NotPermitted(RoutingError):
-    """The process lacks the privilege."""
+    """The process lacks the privilege. Where no field is to blame, the user is."""
+
+    def __init__(self, msg: str, *, field: str | None = None, value: object = None, accepted: str = "root") -> None:
+        blamed = ("user", os.geteuid()) if field is None else (field, value)
+        super().__init__(msg, field=blamed[0], value=blamed[1], accepted=accepted)
 
 
 class NotSupported(RoutingError):

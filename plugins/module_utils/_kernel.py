@@ -293,7 +293,9 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _missing(found: str) -> MissingDependency:
     return MissingDependency(
-        f"pyroute2 {MINIMUM_PYROUTE2} or later is needed by {sys.executable}, found: {found}; install it by"
-        f" 'apt install python3-pyroute2', 'pip install pyroute2>={MINIMUM_PYROUTE2}', or the role's"
-        " endpoint_pyroute2_source"
+        f"is what {sys.executable} finds, and not enough",
+        field="pyroute2",
+        value=found,
+        accepted=f"pyroute2 {MINIMUM_PYROUTE2} or later, by 'apt install python3-pyroute2',"
+        f" 'pip install pyroute2>={MINIMUM_PYROUTE2}', or the role's endpoint_pyroute2_source",
     )

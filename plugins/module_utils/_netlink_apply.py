@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import platform
 import socket
 import typing as t
 
@@ -27,6 +28,8 @@ from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
 _NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, errno.ENODEV)}
 # What a delete of a rule does not compare, whatever the request says.
 _NOT_COMPARED = ("invert", "goto")
+
+_NEEDED = "one with policy routing for the family, CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES"
 
 _REQUESTS = {
     "rule": {"add": "RTM_NEWRULE", "remove": "RTM_DELRULE"},
@@ -215,9 +218,11 @@ class Held:
 def failure(refused: Refused, operation: str) -> RoutingError:
     """Our error for what the kernel answered."""
     if refused.errno == errno.EPERM:
-        return NotPermitted(f"the kernel does not permit {operation!r}: root, or CAP_NET_ADMIN, is needed")
+        return NotPermitted(f"may not {operation!r}", accepted="root with CAP_NET_ADMIN")
     if refused.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP) or "not enabled in kernel" in refused.text:
-        return NotSupported(f"this kernel cannot do {operation!r}: {refused.text}")
+        return NotSupported(
+            f"cannot do {operation!r}: {refused.text}", field="kernel", value=platform.release(), accepted=_NEEDED
+        )
     return KernelError(refused.text, errno=refused.errno, operation=operation)
 
 

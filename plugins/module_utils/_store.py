@@ -346,7 +346,7 @@ def _permitted(path: Path) -> t.Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise NotPermitted("is not accessible to this user", field="set", value=str(path), accepted="root") from error
+        raise NotPermitted("is not accessible to this user", field="set", value=str(path)) from error
     except FileNotFoundError:
         raise
     except OSError as error:  # full, read-only, not a directory

@@ -135,7 +135,7 @@ def _locked(path: pathlib.Path) -> int:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except PermissionError as exc:
-            raise NotPermitted(f"cannot write {path}", accepted="root") from exc
+            raise NotPermitted(f"cannot write {path}") from exc
         except FileNotFoundError:
             continue  # the directory went between the two calls
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -220,11 +220,13 @@ class TestHost:
     def test_without_privilege(self, netns: str) -> None:
         found = self.run(netns, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", HOME="/tmp")
         assert found["error"] == "NotPermitted"
+        assert found["accepted"] == "root"
 
     def test_without_the_capability(self, netns: str) -> None:
         dropped = "-net_admin,-sys_admin"
         found = self.run(netns, "setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}")
         assert found["error"] == "NotPermitted"
+        assert found["field"]
 
     @pytest.mark.parametrize(
         ("package", "found"),
@@ -238,8 +240,8 @@ class TestHost:
             (tmp_path / name).write_text(f"{text}\n")
         refused = self.run(netns, path=str(tmp_path))
         assert refused["error"] == "MissingDependency"
-        assert "pyroute2 0.7.2 or later" in refused["msg"]
-        assert f"found: {found};" in refused["msg"]
+        assert (refused["field"], refused["value"]) == ("pyroute2", found)
+        assert refused["accepted"].startswith("pyroute2 0.7.2 or later")
 
 
 def test_nothing_of_a_failed_change_stays(netns: str) -> None:

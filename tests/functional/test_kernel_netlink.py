@@ -9,6 +9,7 @@ import errno
 import importlib.util
 import os
 import pathlib
+import platform
 import re
 import socket
 import struct
@@ -191,7 +192,10 @@ class TestTransactionsOnTheWire:
 
     @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EOPNOTSUPP])
     def test_a_kernel_without_policy_routing(self, number: int) -> None:
-        assert isinstance(failure(Refused(number), "add rule"), NotSupported)
+        error = failure(Refused(number), "add rule")
+        assert isinstance(error, NotSupported)
+        assert (error.field, error.value) == ("kernel", platform.release())
+        assert "CONFIG_IP_MULTIPLE_TABLES" in str(error.accepted)
 
 
 class TestNamespaces:
@@ -242,8 +246,10 @@ class TestPrivileges:
 
     @pytest.mark.usefixtures("_nobody")
     def test_changing_does(self) -> None:
-        with open_kernel() as kernel, pytest.raises(NotPermitted):
+        with open_kernel() as kernel, pytest.raises(NotPermitted) as caught:
             kernel.apply([Operation("add", Rule(4, 2500, table=2000, protocol=OURS))])
+        assert (caught.value.field, caught.value.value) == ("user", 65534)
+        assert caught.value.accepted == "root with CAP_NET_ADMIN"
 
     def test_so_does_entering(self, netns: str) -> None:
         os.seteuid(65534)
@@ -304,12 +310,12 @@ def real_library(directory: pathlib.Path, metadata: str | None = None) -> pathli
 class TestLibrary:
     def test_missing(self) -> None:
         line = run(OPEN)
-        assert re.search(r"pyroute2 0\.7\.2 or later.*found: none.*install", line)
+        assert re.search(r"pyroute2: 'none' .*pyroute2 0\.7\.2 or later.*install", line)
 
     @pytest.mark.parametrize("version", ["0.5.14", "0.7.1", "0.6.13.post1"])
     def test_too_old(self, tmp_path: pathlib.Path, version: str) -> None:
         line = run(OPEN, library(tmp_path, version))
-        assert re.search(rf"pyroute2 0\.7\.2 or later.*found: {re.escape(version)}.*install", line)
+        assert re.search(rf"pyroute2: '{re.escape(version)}' .*pyroute2 0\.7\.2 or later.*install", line)
         assert "\n" not in line
 
     def test_the_private_directory_comes_first(self, tmp_path: pathlib.Path) -> None:
@@ -323,7 +329,7 @@ class TestLibrary:
             ("pyroute2-0.7.2.dist-info", "opened"),
             ("pyroute2-0.7.2.egg-info", "opened"),
             ("pyroute2-0.7.10-py3.9.egg-info", "opened"),
-            ("pyroute2-0.6.13.dist-info", "found: 0.6.13;"),
+            ("pyroute2-0.6.13.dist-info", "pyroute2: '0.6.13' "),
         ],
     )
     def test_the_package_manager_knows_the_version(self, tmp_path: pathlib.Path, metadata: str, says: str) -> None:
@@ -332,7 +338,7 @@ class TestLibrary:
     def test_a_package_that_does_not_know_its_version(self, tmp_path: pathlib.Path) -> None:
         directory = library(tmp_path, "")
         (directory / "pyroute2" / "config" / "version.py").unlink()
-        assert "found: none;" in run(OPEN, directory)
+        assert "pyroute2: 'none' " in run(OPEN, directory)
         (directory / "pyroute2-0.7.1.egg-info").mkdir()
         assert "found: 0.7.1;" in run(OPEN, directory)
 

@@ -15,6 +15,7 @@ import typing as t
 from .._errors import NotPermitted, RoutingError
 from .._kernel import open_kernel
 from .._version import VERSION
+from . import hook
 from . import path as paths
 from . import status as states
 from .apply import apply_sets
@@ -43,6 +44,19 @@ def _apply(given: argparse.Namespace) -> int:
         for line in applied.remarks():
             _complain(line)
     return 1 if any(applied.result is None or applied.result.proof.wrong() for applied in found) else 0
+
+
+def _hook(given: argparse.Namespace) -> int:
+    """A client's hook: whatever goes wrong is said in the log, for a failing hook would end the VPN."""
+    hook.log(hook.describe(given.client))
+    try:
+        with open_kernel(given.netns) as kernel:
+            found = apply_sets(kernel, given.netns)
+    except RoutingError as exc:
+        hook.log([exc.line()])
+        return 0
+    hook.log(line for applied in found for line in (applied.line(), *applied.remarks()))
+    return 0
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -105,6 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     status = _command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared")
     status.add_argument("--json", action="store_true", help="for programs")
     _path_options(_command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
+    called = _command(commands, "hook", _hook, "what a VPN client's hook calls: log what it says, and apply")
+    called.add_argument(
+        "client", choices=sorted(hook.CLIENTS), help="the client whose variables are in the environment"
+    )
     _command(commands, "watch", _watch, "apply now, and again whenever a device or an address changes")
     return parser
 

@@ -166,6 +166,6 @@ def _permitted(path: pathlib.Path) -> t.Iterator[None]:
     try:
         yield
     except PermissionError as exc:
-        raise NotPermitted(f"cannot write {path}", accepted="root") from exc
+        raise NotPermitted(f"cannot write {path}") from exc
     except OSError as exc:
         raise RoutingError(f"cannot write {path}: {exc.strerror}") from exc

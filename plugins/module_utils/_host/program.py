@@ -32,6 +32,7 @@ MODULES = (
     "_host",
     "_host.apply",
     "_host.cli",
+    "_host.hook",
     "_host.path",
     "_host.sets",
     "_host.status",
@@ -75,6 +76,10 @@ MODULES = (
     "_store",
     "_surroundings",
     "_tunnels",
+    "_tunnels.client",
+    "_tunnels.files",
+    "_tunnels.openvpn",
+    "_tunnels.wireguard",
     "_verify",
     "_version",
 )

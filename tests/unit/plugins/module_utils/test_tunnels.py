@@ -14,12 +14,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._leases import le
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Declaration, Numbers
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
 from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
-from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import (
-    DROP_IN,
-    Client,
-    find_clients,
-    refuse_overtaking,
-)
+from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import Client, find_clients, refuse_overtaking
+from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.wireguard import DROP_IN
 
 FULL = "[Interface]\nPrivateKey = hush\n{}\n[Peer]\nAllowedIPs = 10.0.0.0/8\n[Peer]\nAllowedIPs = 0.0.0.0/0, ::/0\n"
 
@@ -48,7 +44,7 @@ def write(root: Path, path: str, text: str) -> None:
 def test_wg_quick_with_a_peer_for_everything(tmp_path: Path, config: str, takes_over: bool) -> None:
     write(tmp_path, "etc/wireguard/wg0.conf", config)
     (client,) = find_clients(declare(type="wireguard", connection="wg0"), tmp_path)
-    assert client == Client("inside", "wireguard", "wg-quick", "wg0", "wg0", takes_over)
+    assert client == Client("inside", "wireguard", "wg-quick", "wg0", "wg0", ("table_off",) if takes_over else ())
     if takes_over:
         with pytest.raises(Conflict, match=r"role fleetvpn\.routing\.vpn_wireguard") as refused:
             refuse_overtaking([client])

@@ -1,0 +1,47 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""What is known of the VPN client behind a tunnel identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+# What role vpn_wireguard mends: the client would put rules of its own ahead of everybody's at its next start.
+TABLE_OFF = "table_off"
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """The VPN client behind a tunnel identity, as found on the host.
+
+    C(needs) are words for what role vpn_TYPE would do for it: nothing when that is done already.
+    """
+
+    identity: str
+    type: str
+    manager: str | None
+    connection: str | None
+    interface: str | None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether it would defeat the recipe at its next start."""
+        return TABLE_OFF in self.needs
+
+    def as_result(self) -> dict[str, t.Any]:
+        """As module endpoint returns it."""
+        return {**dataclasses.asdict(self), "needs": list(self.needs)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """The tunnel of an identity as declared, for whoever looks for its client."""
+
+    identity: str
+    connection: str | None  # as stated, or the one device that is named
+    manager: str | None
