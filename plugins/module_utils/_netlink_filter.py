@@ -51,6 +51,13 @@ class Interest:
     prefixes: frozenset[str] = frozenset()
 
 
+def joined(interests: t.Iterable[Interest]) -> Interest:
+    """What matters to any of them."""
+    every = list(interests)
+    names = [field.name for field in dataclasses.fields(Interest)]
+    return Interest(**{name: frozenset().union(*(getattr(one, name) for one in every)) for name in names})
+
+
 def program(interest: Interest | None, ignored_port: int | None) -> bytes:
     """The program for a socket: it passes all that is no route. Without C(interest) it passes every route, too.
 
