@@ -33,7 +33,7 @@ from ._netlink_apply import Answers, Transaction, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
 from ._netlink_filter import Interest, program
 from ._netlink_ruleset import RulesetEvents
-from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
+from ._netlink_socket import HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
 from ._netns import inside
 from ._reading import Readable
 
@@ -99,6 +99,8 @@ def open_kernel(netns: str | None = None) -> t.Iterator[Kernel]:
         yield kernel
 
 
+_REMEMBERED = 500  # decoded messages, of some kilobytes each
+
 _MESSAGES = ("fibmsg", "rtmsg", "ifaddrmsg", "ndmsg")
 
 # Groups of linux/rtnetlink.h to listen to, and what the types of messages that come from them are called.
@@ -119,6 +121,7 @@ class Netlink:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._socket = NetlinkSocket(codec.explanation)
+        self._decoded: dict[tuple[str, bytes], dict[str, t.Any]] = {}
 
     def close(self) -> None:
         """Close the socket."""
@@ -208,7 +211,16 @@ class Netlink:
             if refused.errno in missing:
                 return []
             raise failure(refused, request) from refused
-        return [self._codec.decode(message, data) for data in found]
+        return [self._decode(message, data) for data in found]
+
+    def _decode(self, message: Message, data: bytes) -> dict[str, t.Any]:
+        """Most of what is read was read before, by this round or the last, and decoding is most of the work."""
+        key = (message.base, data[HEADER_SIZE:])
+        if key not in self._decoded:
+            if len(self._decoded) >= _REMEMBERED:
+                self._decoded.clear()
+            self._decoded[key] = self._codec.decode(message, data)
+        return self._decoded[key]
 
 
 class NetlinkEvents:
