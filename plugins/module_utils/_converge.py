@@ -17,8 +17,10 @@ import json
 import typing as t
 
 from ._errors import VerificationError
+from ._interest import interest_of
 from ._model.declaration import Declaration
 from ._model.operation import LinkGroup
+from ._netlink_filter import Interest
 from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
 from ._questions import Questions
@@ -91,6 +93,7 @@ class Result:
     paths: tuple[dict[str, t.Any], ...]
     warnings: tuple[str, ...]
     record: Record
+    interest: Interest  # the routes that all this depends on
 
     @property
     def changed(self) -> bool:
@@ -114,7 +117,7 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     """Bring the kernel to what is asked for, and prove it. After a RoutingError the state is what it was before."""
     reading = Reading(kernel)
     situation = _look(reading, host, request)
-    warnings = preflight(reading, situation.desired, situation.scope)
+    warnings = [*situation.outcome.warnings, *preflight(reading, situation.desired, situation.scope)]
     identities = identity_paths(situation.outcome, situation.facts)
     questions = Questions(kernel, () if request.absent else request.paths, identities, host.table)
     plan = _difference(reading, situation, request)
@@ -128,7 +131,8 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
         proof, paths = work.carry_out(plan)
     else:
         proof, paths = work.verify()
-    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record)
+    interest = interest_of(situation.declaration, situation.outcome, situation.facts)
+    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record, interest)
 
 
 def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
@@ -142,7 +146,7 @@ def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
     scope = scope_of(numbers, mine, others.values())
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
-    outcome = build(declaration, facts)
+    outcome = build(declaration, facts, patient=not request.undo_wrong)
     refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
     desired = dataclasses.replace(outcome.desired, restored=_restored(record, outcome, facts, numbers.group))

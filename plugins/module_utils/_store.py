@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -99,7 +100,10 @@ class Store:
         return self._load(path) if self._exists() and _present(path) else None
 
     def begin(self, name: str, record: Record) -> None:
-        """Write down what is about to be done, before it is done."""
+        """Write down what is about to be done, before it is done.
+
+        It does not have to survive a power cut, which takes along what it speaks of, and nothing waits for the disk.
+        """
         path = self._path(name, ".pending")
         self._prepare(self.root)
         self._write(path, record)
@@ -112,6 +116,7 @@ class Store:
         with _permitted(self.root):
             if _present(current):
                 self._keep(name, current)
+            _sync(pending)
             pending.replace(current)
             _sync(self.root)
 
@@ -166,10 +171,7 @@ class Store:
         self._checked(path)
         with _permitted(path):
             content = path.read_bytes()
-        try:
-            return _from_json(json.loads(content))
-        except (ValueError, TypeError, KeyError):
-            return None
+        return _parsed(content)
 
     def _prepare(self, folder: Path) -> None:
         with _permitted(folder):
@@ -181,7 +183,7 @@ class Store:
         self._checked(folder)
 
     def _write(self, path: Path, record: Record) -> None:
-        """The whole file or none: a new file, synced, then renamed into place."""
+        """The whole file or none: a new file, then renamed into place."""
         content = json.dumps(_to_json(record), indent=1, sort_keys=True) + "\n"
         temporary = _unfinished(path)
         with _permitted(path):
@@ -190,10 +192,7 @@ class Store:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o600)
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
             temporary.replace(path)
-            _sync(path.parent)
 
     def _keep(self, name: str, current: Path) -> None:
         """The current record becomes the newest generation; a link, so that no moment is without a current file.
@@ -286,9 +285,15 @@ def objects_of(record: Record) -> tuple[set[Rule], set[Route]]:
 
 
 def _plain(value: Rule | Route) -> dict[str, t.Any]:
-    fields = {field.name: field.default for field in dataclasses.fields(value)}
-    every = json.loads(json.dumps(dataclasses.asdict(value)))
-    return {key: found for key, found in every.items() if getattr(value, key) != fields[key]}
+    found = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {field.name: _as_json(stated) for field, stated in found if stated != field.default}
+
+
+def _as_json(value: object) -> object:
+    """As it comes back from a file."""
+    if isinstance(value, tuple):
+        return [_as_json(each) for each in value]
+    return dataclasses.asdict(value) if isinstance(value, Nexthop) else value
 
 
 def _arguments(stored: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -303,6 +308,15 @@ def _route(stored: t.Mapping[str, t.Any]) -> Route:
 
 def _to_json(record: Record) -> dict[str, t.Any]:
     return {"format": _FORMAT, **{name: getattr(record, name) for name in _stored_fields()}}
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(content: bytes) -> Record | None:
+    """The record that a file's content is; None when it is damaged. A run reads the same files several times."""
+    try:
+        return _from_json(json.loads(content))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _from_json(content: object) -> Record:
@@ -332,9 +346,9 @@ def _present(path: Path) -> bool:
     return True
 
 
-def _sync(folder: Path) -> None:
-    """Make renames in a directory survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    """Make the content of a file, or the renames in a directory, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

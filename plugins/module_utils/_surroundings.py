@@ -89,21 +89,23 @@ class Host:
     @contextlib.contextmanager
     def lock(self) -> t.Iterator[None]:
         """One change at a time: a module, the boot unit and the watch may run together."""
-        with _lock(self._runtime / "lock"):
+        with _lock(self.runtime / "lock"):
             yield
 
     @property
-    def _runtime(self) -> pathlib.Path:
+    def runtime(self) -> pathlib.Path:
+        """Where this boot's state is."""
         return self.store.root.parent if self._netns else RUNTIME_ROOT
 
     def tidy(self) -> None:
         """After the last set nothing is left below /run: called by the holder of the lock."""
         if any(store.names() for store in self.stores):
             return
-        for folder in (self._runtime / "sets.d" / "generations", self._runtime / "sets.d"):
+        for folder in (self.runtime / "sets.d" / "generations", self.runtime / "sets.d"):
             _remove_empty(folder)
-        (self._runtime / "lock").unlink(missing_ok=True)
-        for folder in (self._runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
+        for name in ("history.json", "lock"):
+            (self.runtime / name).unlink(missing_ok=True)
+        for folder in (self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
             _remove_empty(folder)
 
 

@@ -21,6 +21,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import ERROR_TYPES, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import DAEMONS, Interest
 
 MAIN, LOCAL = 254, 255
 KERNEL = 2  # the protocol number of what the kernel itself has made
@@ -40,15 +41,19 @@ def default_rules(family: int) -> list[Rule]:
 class MemoryEvents:
     """Events that wait to be read; the descriptor is readable while there are any."""
 
-    def __init__(self, kinds: t.Collection[str], limit: int) -> None:
+    def __init__(self, kinds: t.Collection[str], limit: int, *, own: bool = True) -> None:
         self._kinds = kinds
         self._limit = limit
+        self._own = own
+        self._interest: Interest | None = None
         self._waiting: list[str] = []
         self._lost = False
         self._reader, self._writer = socket.socketpair()
 
-    def happened(self, kind: str) -> None:
-        if kind not in self._kinds:
+    def happened(self, kind: str, *, own: bool, route: Route | None, index: t.Mapping[str, int]) -> None:
+        if kind not in self._kinds or (own and not self._own):
+            return
+        if route is not None and self._interest is not None and not _matters(route, self._interest, index):
             return
         if not self._waiting and not self._lost:
             self._writer.send(b"!")
@@ -59,6 +64,9 @@ class MemoryEvents:
 
     def fileno(self) -> int:
         return self._reader.fileno()
+
+    def narrow(self, interest: Interest) -> None:
+        self._interest = interest
 
     def read(self) -> list[str]:
         waiting, lost = self._waiting, self._lost
@@ -72,6 +80,22 @@ class MemoryEvents:
     def close(self) -> None:
         self._reader.close()
         self._writer.close()
+
+
+def _matters(route: Route, interest: Interest, index: t.Mapping[str, int]) -> bool:
+    if route.table != MAIN:
+        return route.table in interest.tables
+    network = ipaddress.ip_network(route.dst)
+    inside = [prefix for prefix in map(ipaddress.ip_network, interest.prefixes) if prefix.version == network.version]
+    device = index.get(route.dev or "")
+    by_host = network.prefixlen == network.max_prefixlen and route.protocol not in DAEMONS
+    return (
+        network.prefixlen <= 1
+        or route.protocol in {KERNEL, *interest.protocols}
+        or device in interest.devices
+        or (device in interest.uplinks and by_host)
+        or any(network.subnet_of(t.cast("t.Any", prefix)) for prefix in inside)
+    )
 
 
 class MemoryKernel:
@@ -177,9 +201,12 @@ class MemoryKernel:
     def router_neighbours(self) -> list[tuple[str, str]]:
         return list(self.routers)
 
-    def events(self, *, rules: bool = False, routes: bool = False) -> MemoryEvents:
-        kinds = {"link", "address"} | ({"rule"} if rules else set()) | ({"route"} if routes else set())
-        self._listeners.append(MemoryEvents(kinds, limit=1000))
+    def events(
+        self, *, rules: bool = False, routes: bool = False, ruleset: bool = False, own: bool = True
+    ) -> MemoryEvents:
+        asked = {"rule": rules, "route": routes, "ruleset": ruleset}
+        kinds = {"link", "address", *(kind for kind, wanted in asked.items() if wanted)}
+        self._listeners.append(MemoryEvents(kinds, limit=1000, own=own))
         return self._listeners[-1]
 
     def apply(self, operations: t.Sequence[Operation]) -> None:
@@ -234,12 +261,12 @@ class MemoryKernel:
         if op == "remove":
             if found:
                 del rules[found[0]]
-                self._tell("rule")
+                self._tell("rule", own=True)
         elif not found:
             self._check_rule(rule)
             behind = [place for place, other in enumerate(rules) if other.priority > rule.priority]
             rules.insert(behind[0] if behind else len(rules), rule)
-            self._tell("rule")
+            self._tell("rule", own=True)
 
     def _check_rule(self, rule: Rule) -> None:
         for name in ("sport", "dport"):
@@ -258,7 +285,7 @@ class MemoryKernel:
             complete = self._complete(route)
             place = self._routes.index(same[0]) if same else len(self._routes)
             self._routes[place : place + len(same[:1])] = [complete]
-        self._tell("route")
+        self._tell("route", own=True, route=route)
 
     def _complete(self, route: Route) -> Route:
         """The route as the kernel would report it, if it takes it."""
@@ -332,9 +359,10 @@ class MemoryKernel:
     def _is_local(self, address: str) -> bool:
         return any(one.address == address for one in self._addresses)
 
-    def _tell(self, kind: str) -> None:
+    def _tell(self, kind: str, *, own: bool = False, route: Route | None = None) -> None:
+        index = {link.name: link.index for link in self._links.values()}
         for listener in self._listeners:
-            listener.happened(kind)
+            listener.happened(kind, own=own, route=route, index=index)
 
 
 def _error(operation: Operation, exc: OSError) -> KernelError:

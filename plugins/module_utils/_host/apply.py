@@ -56,6 +56,14 @@ def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> li
         return converge_sets(kernel, netns, only)
 
 
+def close_sets(kernel: Kernel, netns: str | None) -> None:
+    """The backstops of every set, and nothing else: what can be done at once while the rest has to wait."""
+    with Host(kernel, netns, persistent=False).lock():
+        for kept in kept_sets(netns):
+            if kept.record is not None:
+                close(kernel, kept.record)
+
+
 def converge_sets(
     kernel: Kernel, netns: str | None, only: str | None = None, *, dry_run: bool = False
 ) -> list[Applied]:
@@ -63,7 +71,8 @@ def converge_sets(
     every = kept_sets(netns)
     # What is in the kernel may belong to a set that cannot be read: as long as there is one, nothing is removed.
     prune = all(kept.error is None for kept in every)
-    return [_converge(kernel, netns, kept, prune=prune, dry_run=dry_run) for kept in kept_sets(netns, only)]
+    wanted = every if only is None else kept_sets(netns, only)
+    return [_converge(kernel, netns, kept, prune=prune, dry_run=dry_run) for kept in wanted]
 
 
 def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry_run: bool) -> Applied:

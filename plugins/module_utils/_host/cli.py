@@ -62,7 +62,8 @@ def _hook(given: argparse.Namespace) -> int:
 def _status(given: argparse.Namespace) -> int:
     with open_kernel(given.netns) as kernel:
         found = states.read_status(kernel, given.netns)
-    sys.stdout.write(_json(found) if given.json else states.as_table(found))
+    table = states.history_table if given.history else states.as_table
+    sys.stdout.write(_json(found) if given.json else table(found))
     return 0 if found["ok"] else 1
 
 
@@ -118,12 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--set", metavar="NAME", help="this set alone")
     status = _command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--history", action="store_true", help="what had to be put right since the boot")
     _path_options(_command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
     called = _command(commands, "hook", _hook, "what a VPN client's hook calls: log what it says, and apply")
     called.add_argument(
         "client", choices=sorted(hook.CLIENTS), help="the client whose variables are in the environment"
     )
-    _command(commands, "watch", _watch, "apply now, and again whenever a device or an address changes")
+    _command(commands, "watch", _watch, "apply now, and again whenever something changes that matters")
     return parser
 
 

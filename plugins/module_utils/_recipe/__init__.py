@@ -19,6 +19,7 @@ from .facts import Facts, uplink_devices
 from .local import local_devices, local_routes
 from .rules import build_rules
 from .tables import destination_routes, way_routes
+from .twins import keep_first, refuse_twins
 from .ways import LOCAL, Way, find_ways
 
 
@@ -31,12 +32,19 @@ class Outcome:
     local: int  # the number of T_loc
     ready: frozenset[tuple[str, int]]  # (way, family) pairs that have a usable default now
     names: tuple[tuple[str, int], ...]  # tables to be named
+    internal: tuple[str, ...] = ()  # host-internal devices
+    warnings: tuple[str, ...] = ()
 
 
-def build(declaration: Declaration, facts: Facts) -> Outcome:
-    """The whole recipe for one set on one host."""
+def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> Outcome:
+    """The whole recipe for one set on one host.
+
+    An address on two devices is refused when somebody declares; on a host that is left to itself (C(patient)) whoever
+    had it first keeps it, and a warning says so.
+    """
     _refuse_unknown_unbound(declaration)
     ways, local = find_ways(declaration, facts)
+    warnings = keep_first(ways, facts) if patient else refuse_twins(ways, facts)
     uplinks = [way for way in ways if not way.identity.by_tunnel]
     several = len({way.device for way in uplinks if way.device}) > 1
     routes = [r for way in ways for r in way_routes(way, declaration, facts, several_uplinks=several)]
@@ -49,7 +57,8 @@ def build(declaration: Declaration, facts: Facts) -> Outcome:
         routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
         groups=_groups(declaration, ways, facts, several=several),
     )
-    return Outcome(desired, tuple(ways), local, ready, _names(declaration, ways, local))
+    names = _names(declaration, ways, local)
+    return Outcome(desired, tuple(ways), local, ready, names, tuple(internal), tuple(warnings))
 
 
 def _is_default_of(way: Way, route: Route) -> bool:

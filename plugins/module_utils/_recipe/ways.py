@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from .._errors import Conflict, InvalidInput
+from .._errors import InvalidInput
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
-from .facts import LOOPBACK, Facts, Remembered, covers, matching, server_routes, tunnel_devices, uplink_devices
+from .facts import Facts, Remembered, covers, matching, server_routes, tunnel_devices, uplink_devices
 
 RETIRED = 4  # addresses kept for each family
 LOCAL = "local"  # the key of T_loc; no identity may have this name
@@ -63,8 +63,6 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
     tables = _Tables(declaration, facts)
     local = tables.number(LOCAL, None)
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
-    _refuse_twins(ways)
-    _refuse_second_holders(ways, facts)
     return ways, local
 
 
@@ -231,34 +229,6 @@ def _refuse_guess(way: Way, family: int, facts: Facts) -> None:
             value="auto",
             accepted="the gateway's address, or none for a device without neighbours",
         )
-
-
-def _refuse_twins(ways: t.Sequence[Way]) -> None:
-    owners: dict[str, Way] = {}
-    for way in ways:
-        for address in way.addresses:
-            other = owners.setdefault(address, way)
-            if other is not way:
-                raise Conflict(
-                    f"is an address of {other.key} ({other.device}) and of {way.key} ({way.device})",
-                    field="identities",
-                    value=address,
-                    accepted="each address on one device and in one identity",
-                )
-
-
-def _refuse_second_holders(ways: t.Sequence[Way], facts: Facts) -> None:
-    """The kernel takes an inside address on a second device without a word; then nobody can say whose it is."""
-    for way in ways:
-        for address in way.addresses if way.identity.by_tunnel else ():
-            holders = sorted({a.dev for a in facts.addresses if a.address == address} - {LOOPBACK})
-            if len(holders) > 1:
-                raise Conflict(
-                    "sits on several devices",
-                    field=f"identity {way.identity.name}: addresses",
-                    value=address,
-                    accepted=f"one of {', '.join(holders)}",
-                )
 
 
 class _Tables:
