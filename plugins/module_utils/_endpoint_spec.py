@@ -23,6 +23,12 @@ OUTER: Spec = {
     "uidrange": {"type": "str"},
 }
 
+PIN: Spec = {
+    "ipproto": {"type": "str"},
+    "sport": {"type": "str"},
+    "uidrange": {"type": "str"},
+}
+
 IDENTITY: Spec = {
     "name": {"type": "str", "required": True},
     "tunnel": {"type": "dict", "options": TUNNEL},
@@ -40,6 +46,7 @@ IDENTITY: Spec = {
     "outer": {"type": "dict", "options": OUTER},
     "mtu": {"type": "int"},
     "advmss": {"type": "int"},
+    "pin": list_of(PIN),
     "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
 }
 

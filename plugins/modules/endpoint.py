@@ -141,6 +141,28 @@ options:
       advmss:
         description: The maximum segment size in bytes that TCP announces by its default route.
         type: int
+      pin:
+        description:
+          - Sockets that cannot bind an address and leave by this identity all the same, told by what they send from.
+            Each entry needs O(identities[].pin[].sport) with O(identities[].pin[].ipproto), or
+            O(identities[].pin[].uidrange); of several, all must match.
+          - It decides for packets of sockets that have chosen no source, as a client without C(bind) sends them. A
+            service on the wildcard address that is asked by both addresses would answer both by this identity; no rule
+            helps there, let it bind each address.
+        type: list
+        elements: dict
+        suboptions:
+          ipproto:
+            description: The IP protocol, as V(tcp), V(udp), or a number.
+            type: str
+          sport:
+            description: The source port, as V(53) or V(1000-2000).
+            type: str
+          uidrange:
+            description:
+              - The user whose process created the socket, as V(990-990). A daemon that gives up root afterwards does
+                not match, and user 0 is refused, for it also stands for what the kernel itself sends.
+            type: str
       families:
         description: The address families in which it exists.
         type: list
