@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from ._argspec import NETNS, ROUTE, RULE, TABLE, Spec, list_of, merged
-from ._model.declaration import TUNNEL_TYPES
+from ._model.declaration import SYSCTLS, TUNNEL_TYPES
 from ._path_options import paths_spec
 
 TUNNEL: Spec = {
@@ -67,6 +67,7 @@ DECLARATION: Spec = {
     "unbound": {"type": "str", "default": "keep"},
     "unbound_local": {"type": "str", "choices": ["none", "main"], "default": "none"},
     "unbound_forwarded": {"type": "list", "elements": "str"},
+    "sysctls": {"type": "list", "elements": "str", "choices": list(SYSCTLS)},
     "numbers": {"type": "dict", "options": NUMBERS},
 }
 

@@ -20,6 +20,7 @@ from .rule import Rule
 
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
+SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
 TUNNEL_TYPES = ("wireguard", "openvpn")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
 # A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
@@ -126,6 +127,7 @@ class Declaration:
     unbound: str = "keep"
     unbound_local: str = "none"
     unbound_forwarded: tuple[str, ...] = ()
+    sysctls: tuple[str, ...] = ()  # words of SYSCTLS: what may be changed
     numbers: Numbers = Numbers()
 
 

@@ -18,6 +18,7 @@ from .._plan import Desired
 from .facts import Facts, uplink_devices
 from .local import local_devices, local_routes
 from .rules import build_rules
+from .sysctls import sysctls
 from .tables import destination_routes, way_routes
 from .ways import LOCAL, Way, find_ways
 
@@ -48,6 +49,7 @@ def build(declaration: Declaration, facts: Facts) -> Outcome:
         rules=(*build_rules(declaration, ways, local, ready, facts), *declaration.rules),
         routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
         groups=_groups(declaration, ways, facts, several=several),
+        sysctls=sysctls(declaration, ways, facts),
     )
     return Outcome(desired, tuple(ways), local, ready, _names(declaration, ways, local))
 

@@ -17,8 +17,8 @@ import typing as t
 from .._model.declaration import Declaration
 from .._model.rule import Rule
 from .block import FAR, LEAVE, MIDDLE, NEAR, PAIR, PIN, SUPPRESS, Block
-from .facts import LOOPBACK, MAIN, Facts, matching, uplink_devices
-from .ways import Way
+from .facts import LOOPBACK, MAIN, Facts, matching
+from .ways import Way, uplinks_of
 
 
 def source_zero_rules(block: Block, declaration: Declaration, ways: t.Sequence[Way], family: int, local: int,
@@ -28,7 +28,7 @@ def source_zero_rules(block: Block, declaration: Declaration, ways: t.Sequence[W
     unbound = _unbound_rules(block, declaration, ways, family, local, facts)
     if not pins and not unbound:
         return []
-    leave = [block.leave(family, LEAVE, oif=device) for device in _uplink_names(ways, facts)]
+    leave = [block.leave(family, LEAVE, oif=device) for device in uplinks_of(ways, facts)]
     if family == 6:
         # A source-less IPv6 lookup matches no `from`; so everything with a source is taken out, half by half.
         leave += [block.leave(6, PAIR, src=half) for half in ("::/1", "8000::/1")]
@@ -70,10 +70,3 @@ def _lookups(block: Block, declaration: Declaration, way: Way, family: int, loca
     if declaration.unbound_local == "main":
         rules.append(block.rule(family, MIDDLE, table=MAIN, suppress_prefixlength=SUPPRESS, **selector))
     return [*rules, block.rule(family, FAR, table=way.table, **selector)]
-
-
-def _uplink_names(ways: t.Sequence[Way], facts: Facts) -> list[str]:
-    """The uplinks' devices: of the identities, else of main's default."""
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
-    named = [way.device for way in ways if not way.identity.by_tunnel and way.device]
-    return list(dict.fromkeys([*named, *uplink_devices(facts, tunnels)]))

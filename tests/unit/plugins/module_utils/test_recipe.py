@@ -284,6 +284,27 @@ class TestUnbound:
             recipe(unbound="other")
 
 
+class TestSysctls:
+    WORDS: t.ClassVar = ["rp_filter", "arp", "use_oif_addrs_only"]
+
+    def found(self, facts: Facts, *words: str) -> dict[str, str]:
+        return {entry.name: entry.value for entry in recipe(facts, sysctls=list(words)).desired.sysctls}
+
+    def test_are_none_unless_asked_for(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0")) == {}
+
+    def test_concern_the_uplinks(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0"), *self.WORDS) == {
+            "ipv4/conf/up0/rp_filter": "1",
+            "ipv4/conf/up0/arp_ignore": "1",
+            "ipv4/conf/up0/arp_announce": "2",
+            "ipv6/conf/up0/use_oif_addrs_only": "1",
+        }
+
+    def test_that_the_kernel_lacks_are_left_out(self) -> None:
+        assert self.found(host(sysctl=lambda path: "0" if "ipv4" in path else None), "use_oif_addrs_only") == {}
+
+
 class TestPins:
     PIN: t.ClassVar = {"pin": [{"ipproto": "udp", "sport": "53"}]}
 
