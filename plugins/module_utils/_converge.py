@@ -16,10 +16,10 @@ import hashlib
 import json
 import typing as t
 
+from ._borrowed import groups_before, loosened_sysctls, restored_groups, sysctls_before
 from ._errors import VerificationError
 from ._interest import interest_of
 from ._model.declaration import Declaration
-from ._model.operation import LinkGroup
 from ._netlink_filter import Interest
 from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
@@ -107,6 +107,7 @@ class _Situation:
 
     declaration: Declaration
     record: Record | None
+    others: tuple[Record, ...]  # of the other sets
     scope: Scope
     facts: Facts
     outcome: Outcome
@@ -149,8 +150,12 @@ def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
     outcome = build(declaration, facts, patient=not request.undo_wrong)
     refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
-    desired = dataclasses.replace(outcome.desired, restored=_restored(record, outcome, facts, numbers.group))
-    return _Situation(declaration, record, scope, facts, outcome, desired)
+    desired = dataclasses.replace(
+        outcome.desired,
+        restored=restored_groups(record, outcome.desired, facts, numbers.group),
+        loosened=loosened_sysctls(record, others.values(), outcome.desired, facts),
+    )
+    return _Situation(declaration, record, tuple(others.values()), scope, facts, outcome, desired)
 
 
 def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record]]:
@@ -173,14 +178,6 @@ def _named_by_others(host: Surroundings, record: Record | None) -> set[int]:
     return {number for name, number in host.named_tables().items() if name not in own}
 
 
-def _restored(record: Record | None, outcome: Outcome, facts: Facts, group: int) -> tuple[LinkGroup, ...]:
-    """Devices that we moved into our group and no longer need there."""
-    kept = {entry.name for entry in outcome.desired.groups}
-    before = record.groups if record else {}
-    ours = {link.name for link in facts.links if link.group == group}
-    return tuple(LinkGroup(name, old) for name, old in sorted(before.items()) if name in ours - kept)
-
-
 def _difference(kernel: Readable, situation: _Situation, request: Request) -> Plan:
     """The plan from a fresh dump."""
     plan = make_plan(situation.desired, read_current(kernel, situation.desired, situation.scope))
@@ -195,11 +192,13 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
     if not request.prune:
         rules |= situation.scope.recorded_rules
         routes |= situation.scope.recorded_routes
+    before, desired, facts = situation.record, situation.desired, situation.facts
     ways = situation.outcome.ways
     return Record(
         declaration=dict(request.params),
         objects=objects_from(rules, routes),
-        groups=_groups_before(situation),
+        groups=groups_before(before, desired, facts, situation.declaration.numbers.group),
+        sysctls=sysctls_before(before, situation.others, desired, facts),
         tables={"local": situation.outcome.local, **{way.key: way.table for way in ways}} if ways else {},
         names=dict(situation.outcome.names),
         identities=[_entry(way) for way in ways],
@@ -211,13 +210,6 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
 def _entry(way: Way) -> dict[str, t.Any]:
     """What the next run has to know of a way."""
     return {**way.as_result(), "required": way.identity.required, "retired": list(way.retired)}
-
-
-def _groups_before(situation: _Situation) -> dict[str, int]:
-    known = situation.record.groups if situation.record else {}
-    ours = situation.declaration.numbers.group
-    found = {link.name: 0 if link.group == ours else link.group for link in situation.facts.links}
-    return {entry.name: known.get(entry.name, found[entry.name]) for entry in situation.desired.groups}
 
 
 def _now() -> str:

@@ -36,10 +36,10 @@ from ._netlink_ruleset import RulesetEvents
 from ._netlink_socket import HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
 from ._netns import inside
 from ._reading import Readable
+from ._sysctl import read_sysctl
 
 MINIMUM_PYROUTE2 = "0.7.2"
 PRIVATE_SITE_PACKAGES = "/usr/local/lib/fleetvpn/site-packages"
-SYSCTL_DIRECTORY = "/proc/sys/net"
 IPV6_ADDRESSES = "/proc/net/if_inet6"
 
 
@@ -74,9 +74,6 @@ class Kernel(Readable, t.Protocol):
         An add that exists already (EEXIST) and a remove of what is gone (ENOENT, ESRCH, ENODEV) count as done. On any
         other error, what was done is undone in reverse and KernelError (or NotPermitted, NotSupported) is raised.
         """
-
-    def sysctl(self, path: str) -> str | None:
-        """The value of a file below /proc/sys/net, such as C(ipv4/conf/all/rp_filter); None if there is none."""
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         """Device and address of the IPv6 neighbours that said they are routers."""
@@ -183,13 +180,7 @@ class Netlink:
         return self._socket.tell(requests)
 
     def sysctl(self, path: str) -> str | None:
-        if ".." in path.split("/"):
-            raise ValueError(f"{path!r} leaves {SYSCTL_DIRECTORY}")
-        try:
-            with open(os.path.join(SYSCTL_DIRECTORY, path.lstrip("/")), encoding="ascii") as file:
-                return file.read().strip()
-        except FileNotFoundError:
-            return None
+        return read_sysctl(path)
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         found = self._dump(host_messages.NEIGHBOUR, "RTM_GETNEIGH", Content({"family": AF[6]}, []))

@@ -18,11 +18,12 @@ from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
-from ._model.operation import Operation, Target
+from ._model.operation import LinkGroup, Operation, Sysctl, Target
 from ._model.route import Route
 from ._model.rule import Rule
 from ._netlink_codec import Codec, Content, Message
 from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Refused
+from ._sysctl import write_sysctl
 
 # What the kernel answers when an operation has nothing left to do.
 _NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, errno.ENODEV)}
@@ -36,6 +37,7 @@ _REQUESTS = {
     "route": {"add": "RTM_NEWROUTE", "replace": "RTM_NEWROUTE", "remove": "RTM_DELROUTE"},
     "group": {"set": "RTM_SETLINK"},
 }
+_WITHOUT_MESSAGE = bytearray()  # of a sysctl, which is a file
 _FLAGS = {"add": NLM_F_CREATE | NLM_F_EXCL, "replace": NLM_F_CREATE | NLM_F_REPLACE, "remove": 0, "set": 0}
 
 Answers = list[t.Optional[Refused]]
@@ -90,6 +92,8 @@ class Transaction:
 
     def _encode(self, operation: Operation, flags: int | None = None) -> bytearray:
         """The message of an operation. Raises Refused (ENODEV) if it names a device that is not there."""
+        if operation.kind == "sysctl":
+            return _WITHOUT_MESSAGE
         message, content = _content(operation, self._index)
         asked = NLM_F_REQUEST | NLM_F_ACK | (_FLAGS[operation.op] if flags is None else flags)
         return self._codec.encode(message, _REQUESTS[operation.kind][operation.op], asked, content)
@@ -116,6 +120,8 @@ class Transaction:
 
     def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
         """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
+        if batch[0][0].kind == "sysctl":
+            return [_written(operation.target) for operation, _request in batch]
         held = Held(self._kernel)
         missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
         if any(missed) and batch[0][0].kind == "rule":
@@ -240,7 +246,19 @@ def _content(operation: Operation, index: route_messages.Index) -> tuple[Message
         return rule_messages.MESSAGE, rule_messages.encode(target)
     if isinstance(target, Route):
         return route_messages.MESSAGE, route_messages.encode(target, index)
-    return host_messages.LINK, host_messages.encode_group(index(target.name), target.group)
+    if isinstance(target, LinkGroup):
+        return host_messages.LINK, host_messages.encode_group(index(target.name), target.group)
+    raise TypeError(f"no message for {target.text()}")
+
+
+def _written(target: Target) -> Refused | None:
+    """Write a sysctl; what the kernel had against it."""
+    if isinstance(target, Sysctl):
+        try:
+            write_sysctl(target.name, target.value)
+        except OSError as exc:
+            return Refused(exc.errno or errno.EIO, exc.strerror or "")
+    return None
 
 
 def _inverse(operation: Operation) -> Operation:

@@ -47,6 +47,7 @@ def parse_declaration(name: str, params: Params, numbers: Numbers, tables: Table
         unbound=params.get("unbound") or "keep",
         unbound_local=params.get("unbound_local") or "none",
         unbound_forwarded=tuple(params.get("unbound_forwarded") or ()),
+        sysctls=tuple(dict.fromkeys(params.get("sysctls") or ())),
         numbers=numbers,
     )
     _refuse_twice(declaration)

@@ -7,8 +7,9 @@
 
 The order is the safety: after each single operation no packet leaves by a wrong device. Routes and device groups go in
 before the rules that look them up, groups behind the routes that replace what main answered before; rules in the order
-of their desired list (which the recipe makes safe), then routes in main that draw unbound traffic; what is no longer
-asked for goes out in the opposite order, the backstop of an identity after all else of it.
+of their desired list (which the recipe makes safe), then routes in main that draw unbound traffic; sysctls once the
+rules are there that strict reverse-path filtering asks, and back while they still are; what is no longer asked for goes
+out in the opposite order, the backstop of an identity after all else of it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import dataclasses
 import typing as t
 
 from ._errors import Conflict
-from ._model.operation import LinkGroup, Operation
+from ._model.operation import LinkGroup, Operation, Sysctl
 from ._model.route import Route
 from ._model.rule import Rule
 
 MAIN = 254
+
+Setting = t.TypeVar("Setting", LinkGroup, Sysctl)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Desired:
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
     groups: tuple[LinkGroup, ...] = ()
+    sysctls: tuple[Sysctl, ...] = ()
     restored: tuple[LinkGroup, ...] = ()  # devices that get back the group which they had before us
+    loosened: tuple[Sysctl, ...] = ()  # sysctls that get back their value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +45,14 @@ class Current:
     """What the kernel holds of it.
 
     C(rules) and C(routes) are ours (duplicates included); C(occupied) are foreign routes in tables that we write;
-    C(groups) are the groups of all devices.
+    C(groups) are the groups of all devices, C(sysctls) those that are asked for or put back.
     """
 
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
     occupied: tuple[Route, ...] = ()
     groups: tuple[LinkGroup, ...] = ()
+    sysctls: tuple[Sysctl, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +84,13 @@ def make_plan(desired: Desired, current: Current) -> Plan:
     incoming, outgoing = _route_changes(desired.routes, current.routes)
     steps = [
         *(o for o in incoming if not _draws_unbound(o)),
-        *_group_changes(desired.groups, current.groups),
+        *_settings(desired.groups, current.groups),
         *_missing_rules(desired.rules, current.rules),
         *(o for o in incoming if _draws_unbound(o)),
+        *_settings((*desired.sysctls, *desired.loosened), current.sysctls),
         *(o for o in outgoing if _draws_unbound(o)),
         *_surplus_rules(desired.rules, current.rules),
-        *_group_changes(desired.restored, current.groups),
+        *_settings(desired.restored, current.groups),
         *(o for o in outgoing if not _draws_unbound(o)),
     ]
     return Plan((*steps, *_second_look(steps, desired.rules)))
@@ -127,7 +134,8 @@ def _refuse_occupied(desired: t.Iterable[Route], occupied: t.Iterable[Route]) ->
             )
 
 
-def _group_changes(desired: t.Sequence[LinkGroup], current: t.Sequence[LinkGroup]) -> t.Iterator[Operation]:
+def _settings(desired: t.Sequence[Setting], current: t.Sequence[Setting]) -> t.Iterator[Operation]:
+    """Values of what is always there, as long as its device is."""
     found = {entry.name: entry for entry in current}
     for entry in desired:
         if entry.name in found and found[entry.name] != entry:

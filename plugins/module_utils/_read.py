@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ._errors import Conflict
-from ._model.operation import LinkGroup
+from ._model.operation import LinkGroup, Sysctl
 from ._model.path import ERRORS
 from ._model.route import Route
 from ._model.rule import Rule
@@ -51,6 +51,7 @@ def read_facts(
         leases=leases,
         remembered=remembered,
         is_free=is_free,
+        sysctl=kernel.sysctl,
     )
 
 
@@ -72,7 +73,15 @@ def read_current(kernel: Readable, desired: Desired, scope: Scope) -> Current:
         if scope.owns_rule(rule) or _ours(rule, wanted, scope)
     ]
     groups = [LinkGroup(link.name, link.group) for link in kernel.links()]
-    return Current(tuple(rules), tuple(own), tuple(_occupied(kernel, desired, scope)), tuple(groups))
+    occupied = tuple(_occupied(kernel, desired, scope))
+    return Current(tuple(rules), tuple(own), occupied, tuple(groups), tuple(_sysctls(kernel, desired)))
+
+
+def _sysctls(kernel: Readable, desired: Desired) -> t.Iterator[Sysctl]:
+    for wanted in (*desired.sysctls, *desired.loosened):
+        value = kernel.sysctl(wanted.name)
+        if value is not None:
+            yield Sysctl(wanted.name, value)
 
 
 def _ours(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> bool:
@@ -105,7 +114,14 @@ def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
         warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
         if any(rule.family == family and rule.table == MAIN for rule in wanted):
             warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
-    return warnings
+    return [*warnings, *_loose_uplinks(kernel, desired)]
+
+
+def _loose_uplinks(kernel: Readable, desired: Desired) -> t.Iterator[str]:
+    """The kernel takes the larger value of all and the device: a device can be no stricter than that."""
+    strict = [entry.name.split("/")[2] for entry in desired.sysctls if entry.name.endswith("/rp_filter")]
+    if strict and kernel.sysctl("ipv4/conf/all/rp_filter") == "2":
+        yield f"net.ipv4.conf.all.rp_filter=2 makes reverse-path filtering loose on {', '.join(strict)} too"
 
 
 def _error_routes(main: t.Iterable[Route], protocol: int) -> list[str]:

@@ -39,14 +39,18 @@ class Readable(t.Protocol):
         not exist, NotSupported for protocols that the kernel does not look up (all but TCP, UDP and ICMP).
         """
 
+    def sysctl(self, path: str) -> str | None:
+        """The value of a file below /proc/sys/net, such as C(ipv4/conf/all/rp_filter); None if there is none."""
+
 
 class Reading:
-    """A Readable that remembers. Lookups are answered by the kernel itself."""
+    """A Readable that remembers. Lookups and sysctls are answered by the kernel itself."""
 
     def __init__(self, kernel: Readable) -> None:
         self._kernel = kernel
         self._known: dict[object, list[t.Any]] = {}
         self.lookup = kernel.lookup
+        self.sysctl = kernel.sysctl
 
     def links(self) -> list[Link]:
         """All network devices."""

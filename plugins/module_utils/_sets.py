@@ -18,8 +18,8 @@ from ._model.declaration import Declaration, Numbers
 from ._model.fields import family_of
 from ._model.route import Route
 from ._model.rule import Rule
+from ._recipe.block import BLOCK
 from ._recipe.facts import Remembered
-from ._recipe.rules import BLOCK
 from ._store import Record, objects_of
 
 TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities

@@ -18,7 +18,7 @@ description:
     if the kernel itself, asked for the path of every address, gives the declared one.
   - Nothing foreign is changed or removed. What the module adds carries a routing protocol number of its own
     (O(numbers.protocol)), and only that is ever removed. The device group of tunnel devices is the one thing that it
-    sets on a device; the old value is kept and put back.
+    sets on a device unasked; the old value is kept and put back. O(sysctls) allows more.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes
   - fleetvpn.routing._attributes.full
@@ -141,6 +141,28 @@ options:
       advmss:
         description: The maximum segment size in bytes that TCP announces by its default route.
         type: int
+      pin:
+        description:
+          - Sockets that cannot bind an address and leave by this identity all the same, told by what they send from.
+            Each entry needs O(identities[].pin[].sport) with O(identities[].pin[].ipproto), or
+            O(identities[].pin[].uidrange); of several, all must match.
+          - It decides for packets of sockets that have chosen no source, as a client without C(bind) sends them. A
+            service on the wildcard address that is asked by both addresses would answer both by this identity; no rule
+            helps there, let it bind each address.
+        type: list
+        elements: dict
+        suboptions:
+          ipproto:
+            description: The IP protocol, as V(tcp), V(udp), or a number.
+            type: str
+          sport:
+            description: The source port, as V(53) or V(1000-2000).
+            type: str
+          uidrange:
+            description:
+              - The user whose process created the socket, as V(990-990). A daemon that gives up root afterwards does
+                not match, and user 0 is refused, for it also stands for what the kernel itself sends.
+            type: str
       families:
         description: The address families in which it exists.
         type: list
@@ -172,6 +194,19 @@ options:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list
     elements: str
+  sysctls:
+    description:
+      - Kernel settings that may be changed where this host needs it. Nothing is changed that is not named here; what is
+        changed is listed in RV(plan), and put back when it is no longer asked for or the set is removed.
+      - V(rp_filter) makes reverse-path filtering strict on the uplinks, so that IPv4 packets for an inside address that
+        come in by them are dropped.
+      - V(arp) keeps the host from answering and announcing on an uplink's LAN addresses that sit on other devices
+        (C(arp_ignore) 1, C(arp_announce) 2).
+      - V(use_oif_addrs_only) lets an IPv6 socket without a source take one of the uplink's own addresses or none, also
+        while they are deprecated or tentative.
+    type: list
+    elements: str
+    choices: [rp_filter, arp, use_oif_addrs_only, src_valid_mark]
   numbers:
     description: Where the rules and tables of this set stand, and the numbers that say that they are its own.
     type: dict
@@ -266,10 +301,10 @@ plan:
   elements: dict
   contains:
     op:
-      description: V(add), V(replace), V(remove), or V(set) for a device group.
+      description: V(add), V(replace), V(remove), or V(set) for a device group or a sysctl.
       type: str
     kind:
-      description: V(rule), V(route), V(group), V(table) for a table's name, or V(file).
+      description: V(rule), V(route), V(group), V(sysctl), V(table) for a table's name, or V(file).
       type: str
     family:
       description: V(ipv4), V(ipv6), or nothing.

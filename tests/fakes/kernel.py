@@ -17,7 +17,7 @@ import typing as t
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import ERROR_TYPES, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path
@@ -213,11 +213,13 @@ class MemoryKernel:
         for operation in operations:
             self._check_devices(operation)
         before = (dict(self._links), {family: list(rules) for family, rules in self._rules.items()}, list(self._routes))
+        sysctls = dict(self.sysctls)
         for operation in operations:
             try:
                 self._carry_out(operation)
             except OSError as exc:
                 self._links, self._rules, self._routes = before
+                self.sysctls = sysctls
                 raise _error(operation, exc) from exc
             self.applied.append(operation)
 
@@ -251,6 +253,10 @@ class MemoryKernel:
             self._change_rule(operation.op, target)
         elif isinstance(target, Route):
             self._change_route(operation.op, target)
+        elif isinstance(target, Sysctl):
+            if target.name not in self.sysctls:
+                raise OSError(errno.ENOENT, "No such file or directory")
+            self.sysctls[target.name] = target.value
         else:
             self._links[target.name] = dataclasses.replace(self._links[target.name], group=target.group)
             self._tell("link")

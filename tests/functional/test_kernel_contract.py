@@ -20,7 +20,7 @@ import typing as t
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost, Kernel, open_kernel
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow, Path
@@ -247,6 +247,17 @@ class TestReading:
     def test_sysctl(self, host: Host) -> None:
         assert host.kernel.sysctl("ipv4/conf/all/rp_filter") == "0"
         assert host.kernel.sysctl("ipv4/conf/fvtnone/rp_filter") is None
+
+    def test_sysctls_are_set_and_put_back(self, host: Host) -> None:
+        name = "ipv4/conf/all/rp_filter"
+        there, gone = Operation("set", Sysctl(name, "2"), Sysctl(name, "0")), Sysctl("ipv4/conf/fvtnone/rp_filter", "1")
+        host.kernel.apply([there])
+        assert host.kernel.sysctl(name) == "2"
+        host.kernel.apply([there.inverse()])
+        assert host.kernel.sysctl(name) == "0"
+        with pytest.raises(KernelError, match="No such file"):
+            host.kernel.apply([there, Operation("set", gone, gone)])
+        assert host.kernel.sysctl(name) == "0"
 
     def test_router_neighbours(self, host: Host) -> None:
         host.router("fvt0", "2001:db8::f")

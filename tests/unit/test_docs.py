@@ -332,3 +332,30 @@ def imported(path: Path) -> t.Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.level == depth:
             names = [node.module] if node.module else [alias.name for alias in node.names]
             yield from (name.partition(".")[0] for name in names)
+
+
+class TestThreats:
+    """The guide's tests are there."""
+
+    GUIDE = ROOT / "docs/docsite/rst/guide_threats.rst"
+    FILE = "tests/functional/recipe/test_threats.py"
+    NAMED = re.compile(r"``(?:(tests/\S+\.py)::)?((?:Test\w+::)?test_\w+)``")
+
+    def test_every_test_that_it_names_exists(self) -> None:
+        named = {(file or self.FILE, test) for file, test in self.NAMED.findall(read(self.GUIDE))}
+        assert len(named) > 5
+        assert sorted(named - {(file, test) for file, _test in named for test in names_in(ROOT / file)}) == []
+
+    def test_every_threat_has_a_measure_a_test_and_what_stays_exposed(self) -> None:
+        rows = re.findall(r"^   \* - (.*?)(?=^   \* - |^\S|\Z)", read(self.GUIDE), re.MULTILINE | re.DOTALL)
+        assert len(rows) > 10
+        assert [row for row in rows if len(re.findall(r"^     - \S", row, re.MULTILINE)) != 3] == []
+
+
+def names_in(path: Path) -> t.Iterator[str]:
+    """The tests of a file as pytest names them."""
+    for node in ast.parse(read(path)).body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef))

@@ -15,8 +15,10 @@ import stat
 import typing as t
 
 from .._errors import Conflict, NotPermitted
-from .._model.operation import LinkGroup, Operation
-from .._store import objects_of
+from .._model.operation import LinkGroup, Operation, Sysctl, Target
+from .._model.route import Route
+from .._model.rule import Rule
+from .._store import Record, objects_of
 
 if t.TYPE_CHECKING:
     import pathlib
@@ -55,14 +57,19 @@ def repairs(applied: Applied) -> list[Repair]:
     recorded = {*rules, *routes}
     found = []
     for operation in result.plan.operations:
-        target = operation.target
-        known = target.name in record.groups if isinstance(target, LinkGroup) else target in recorded
-        kept = not isinstance(target, LinkGroup) or target.group == record.numbers.get("group")
-        if operation.op != "remove" and known and kept:
+        known = operation.target in recorded or _is_kept_setting(operation.target, record)
+        if operation.op != "remove" and known:
             found.append(_repair(applied.kept.name, PUT_BACK, operation))
         elif operation.op == "remove" and not known and not _is_passing(operation, result.plan.operations):
             found.append(_repair(applied.kept.name, REMOVED, operation))
     return found
+
+
+def _is_kept_setting(target: Target, record: Record) -> bool:
+    """A device group or a sysctl that the set holds; what is put back to its earlier value is none."""
+    if isinstance(target, LinkGroup):
+        return target.name in record.groups and target.group == record.numbers.get("group")
+    return isinstance(target, Sysctl) and target.name in record.sysctls
 
 
 def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
@@ -72,7 +79,7 @@ def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
 
 def _repair(name: str, done: str, operation: Operation) -> Repair:
     target = operation.target
-    family = "" if isinstance(target, LinkGroup) else f" ipv{target.family}"
+    family = f" ipv{target.family}" if isinstance(target, (Rule, Route)) else ""
     return Repair(name, done, f"{operation.kind}{family} {target.text()}")
 
 

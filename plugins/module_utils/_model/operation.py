@@ -16,7 +16,7 @@ from .rule import Rule
 
 @dataclasses.dataclass(frozen=True)
 class LinkGroup:
-    """The device group of a link: the one thing of a foreign device that is ever written."""
+    """The device group of a link: the one thing of a foreign device that is written unasked."""
 
     name: str
     group: int
@@ -26,12 +26,24 @@ class LinkGroup:
         return f"dev {self.name} group {self.group}"
 
 
-Target = t.Union[Rule, Route, LinkGroup]
+@dataclasses.dataclass(frozen=True)
+class Sysctl:
+    """A value below /proc/sys/net. C(name) is its path there, such as C(ipv4/conf/eth0/rp_filter)."""
+
+    name: str
+    value: str
+
+    def text(self) -> str:
+        """As sysctl(8) takes it: a dot in a device's name is written as a slash."""
+        return f"net.{self.name.translate(str.maketrans('./', '/.'))}={self.value}"
+
+
+Target = t.Union[Rule, Route, LinkGroup, Sysctl]
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """C(op) is add, replace, remove (rules, routes) or set (device groups); C(before) is what is displaced."""
+    """C(op) is add, replace, remove (rules, routes) or set (groups, sysctls); C(before) is what is displaced."""
 
     op: str
     target: Target
@@ -39,8 +51,8 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """rule, route or group."""
-        return {Rule: "rule", Route: "route", LinkGroup: "group"}[type(self.target)]
+        """rule, route, group or sysctl."""
+        return {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl"}[type(self.target)]
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""

@@ -18,6 +18,7 @@ from .._plan import Desired
 from .facts import Facts, uplink_devices
 from .local import local_devices, local_routes
 from .rules import build_rules
+from .sysctls import sysctls
 from .tables import destination_routes, way_routes
 from .twins import keep_first, refuse_twins
 from .ways import LOCAL, Way, find_ways
@@ -56,6 +57,7 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
         rules=(*build_rules(declaration, ways, local, ready, facts), *declaration.rules),
         routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
         groups=_groups(declaration, ways, facts, several=several),
+        sysctls=sysctls(declaration, ways, facts),
     )
     names = _names(declaration, ways, local)
     return Outcome(desired, tuple(ways), local, ready, names, tuple(internal), tuple(warnings))

@@ -50,6 +50,7 @@ class Facts:
     )  # device -> gateways of lease or RA
     remembered: t.Mapping[str, Remembered] = dataclasses.field(default_factory=dict)
     is_free: t.Callable[[int], bool] = lambda table: True
+    sysctl: t.Callable[[str], str | None] = lambda path: None
 
     def link(self, name: str | None) -> Link | None:
         """The device of that name, if it is there."""

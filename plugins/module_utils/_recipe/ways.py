@@ -66,6 +66,13 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
     return ways, local
 
 
+def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:
+    """The uplinks' devices: of the identities, else of main's default."""
+    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    named = [way.device for way in ways if not way.identity.by_tunnel and way.device]
+    return list(dict.fromkeys([*named, *uplink_devices(facts, tunnels)]))
+
+
 def _egresses(identity: Identity, facts: Facts, tunnels: t.Mapping[str, str]) -> list[tuple[str, str | None]]:
     if identity.by_tunnel:
         return [(identity.name, tunnels.get(identity.name))]

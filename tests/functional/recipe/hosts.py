@@ -30,7 +30,7 @@ INET: dict[str, t.Any] = {"name": "inet", "interface": ["up0"]}
 BASE, LAST = 2000, 2999
 # Where the rules of each kind stand, and the tables that the first run of a set with CORP and INET takes.
 OUTER, BOUND, UPLINK_MAIN, UPLINK_OWN, TUNNEL_LOCAL, TUNNEL_OWN, TUNNEL_STOP = 2000, 2100, 2200, 2201, 2300, 2301, 2302
-EXEMPT, LEAVE, PAIR, NEAR, MIDDLE, FAR = 2299, 2990, 2991, 2992, 2993, 2994
+EXEMPT, LEAVE, PAIR, PIN_NEAR, PIN, NEAR, MIDDLE, FAR = 2299, 2984, 2985, 2986, 2987, 2992, 2993, 2994
 T_LOC, T_CORP, T_INET = 2000, 2001, 2002
 
 

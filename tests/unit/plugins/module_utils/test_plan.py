@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._plan import Current, Desired, Plan, make_plan
@@ -40,6 +40,19 @@ def test_routes_then_groups_then_rules_then_what_draws_unbound_traffic() -> None
     desired = Desired((Rule(4, 2300, table=2002),), (MAIN_ROUTE, T_I), (LinkGroup("vpn0", 151),))
     plan = make_plan(desired, Current(groups=(LinkGroup("vpn0", 0),)))
     assert [o.target for o in plan.operations] == [T_I, LinkGroup("vpn0", 151), Rule(4, 2300, table=2002), MAIN_ROUTE]
+
+
+def test_sysctls_stand_between_the_rules_that_come_and_those_that_go() -> None:
+    strict, loose = (Sysctl("ipv4/conf/up0/rp_filter", value) for value in ("1", "0"))
+    coming = make_plan(Desired((Rule(4, 2300, table=2002),), sysctls=(strict,)), Current(sysctls=(loose,)))
+    assert steps(coming) == [("add", "rule"), ("set", "sysctl")]
+    going = make_plan(Desired(loosened=(loose,)), Current((Rule(4, 2300, table=2002),), sysctls=(strict,)))
+    assert steps(going) == [("set", "sysctl"), ("remove", "rule")]
+    assert [o.target for o in coming.inverse().operations][:1] == [loose]
+
+
+def test_a_sysctl_of_a_device_with_a_dot_is_written_as_sysctl_takes_it() -> None:
+    assert Sysctl("ipv4/conf/eth0.100/rp_filter", "1").text() == "net.ipv4.conf.eth0/100.rp_filter=1"
 
 
 def test_a_route_by_a_gateway_comes_after_the_prefix_that_holds_it() -> None:
@@ -104,7 +117,7 @@ class TestLeaving:
         assert self.index(2302) < self.index(2202) < self.index(2201) < self.index(2200)
 
     def test_what_exempts_leaves_after_what_it_exempts_from(self) -> None:
-        assert max(self.index(2992), self.index(2994)) < self.index(2990)
+        assert max(self.index(2992), self.index(2994)) < self.index(2984)
 
     def test_the_target_of_goto_leaves_last(self) -> None:
         assert {rule.action for rule in self.rules[-2:]} == {"nop"}
