@@ -29,6 +29,7 @@ SHEBANG = b"#!/usr/bin/python3 -I\n"
 MODULES = (
     "_converge",
     "_errors",
+    "_explain",
     "_host",
     "_host.apply",
     "_host.cli",
@@ -82,6 +83,7 @@ MODULES = (
     "_tunnels.wireguard",
     "_verify",
     "_version",
+    "_walks",
 )
 _VERSION_FILE = "_version"
 _MAIN = f"""\
