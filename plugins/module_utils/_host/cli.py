@@ -70,7 +70,7 @@ def _status(given: argparse.Namespace) -> int:
 def _path(given: argparse.Namespace) -> int:
     flow = {"to": given.to, "from": given.source, **{name: getattr(given, name) for name in FLOW_OPTIONS}}
     with open_kernel(given.netns) as kernel:
-        found = paths.ask_path(kernel, _sets(given.netns), flow)
+        found = paths.ask_path(kernel, _sets(given.netns), flow, explain=given.explain)
     sys.stdout.write(_json(found) if given.json else "".join(map(paths.as_text, found)))
     return 0 if all(entry["type"] is not None for entry in found) else 1
 
@@ -143,6 +143,7 @@ def _path_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", metavar="ADDRESS|IDENTITY", help="source")
     for name in FLOW_OPTIONS:
         parser.add_argument(f"--{name}", help="as `ip route get` takes it")
+    parser.add_argument("--explain", action="store_true", help="every rule that was asked, and what came of it")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 

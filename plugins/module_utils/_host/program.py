@@ -30,6 +30,7 @@ MODULES = (
     "_borrowed",
     "_converge",
     "_errors",
+    "_explain",
     "_host",
     "_host.apply",
     "_host.cli",
@@ -95,6 +96,7 @@ MODULES = (
     "_tunnels.wireguard",
     "_verify",
     "_version",
+    "_walks",
 )
 _VERSION_FILE = "_version"
 _MAIN = f"""\
