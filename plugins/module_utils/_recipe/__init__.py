@@ -19,7 +19,7 @@ from .facts import Facts, uplink_devices
 from .local import local_devices, local_routes
 from .rules import build_rules
 from .tables import destination_routes, way_routes
-from .ways import LOCAL, Way, find_ways
+from .ways import LOCAL, Way, find_ways, tunnels_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +73,14 @@ def _prefixes(declaration: Declaration) -> list[str]:
 
 def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> list[str]:
     devices = {way.device for way in ways if way.device}
-    outside = devices | set(uplink_devices(facts, devices))
+    outside = devices | set(uplink_devices(facts, tunnels_of(ways)))
     return local_devices(declaration.local_networks, facts, outside)
 
 
 def _groups(declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, several: bool) -> tuple[LinkGroup, ...]:
     """The devices whose routes in main do not count for an uplink's address."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    tunnels = tunnels_of(ways)
     carriers = uplinks | set(uplink_devices(facts, tunnels))
     grouped = (tunnels - carriers) | (uplinks if several else set())
     return tuple(LinkGroup(name, declaration.numbers.group) for name in sorted(grouped) if facts.link(name))

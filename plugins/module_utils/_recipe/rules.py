@@ -18,15 +18,14 @@ from .._errors import InvalidInput
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
 from .._model.rule import Rule
-from .facts import LOOPBACK, MAIN, Facts, covers, matching, uplink_devices
-from .ways import Way
+from .facts import LOOPBACK, MAIN, WIDTH, Facts, covers, matching, uplink_devices
+from .ways import Way, tunnels_of
 
 BLOCK = 1000
 OUTER, BOUND, UPLINK, TUNNEL, POOL, LEAVE, PAIR, NEAR, MIDDLE, FAR, END = (
     0, 100, 200, 300, 600, 990, 991, 992, 993, 994, 999,
 )  # fmt: skip
 EXEMPT = UPLINK + 99
-WIDTH = {4: 32, 6: 128}
 # wg-quick's clean-up deletes every rule with `suppress_prefixlength 0`; 1 suppresses defaults (and /1 halves) as well.
 SUPPRESS = 1
 
@@ -93,14 +92,14 @@ def _outer_rules(block: Block, identity: Identity, family: int) -> list[Rule]:
 
 def _bound_rules(block: Block, way: Way, family: int) -> list[Rule]:
     """Sockets bound to the tunnel's device; IPv6 finds no way without it."""
-    if way.device is None or family not in way.identity.families or way.identity.interface == ("auto",):
+    if way.tunnel_device is None or family not in way.identity.families:
         return []
-    return [block.local(family, BOUND, oif=way.device, table=way.table)]
+    return [block.local(family, BOUND, oif=way.tunnel_device, table=way.table)]
 
 
 def _exempt_rules(block: Block, ways: t.Sequence[Way], family: int, facts: Facts) -> list[Rule]:
     """An uplink's address that nobody claims, inside a pool: without this a hotel's network cuts the laptop off."""
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    tunnels = tunnels_of(ways)
     claimed = {address for way in ways for address in way.addresses}
     pools = [pool for way in ways for pool in way.identity.pools]
     found = [a.address for device in uplink_devices(facts, tunnels) for a in facts.on(device, family)]
@@ -200,6 +199,6 @@ def _lookups(block: Block, declaration: Declaration, way: Way, family: int, loca
 
 def _uplink_names(ways: t.Sequence[Way], facts: Facts) -> list[str]:
     """The uplinks' devices: of the identities, else of main's default."""
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    tunnels = tunnels_of(ways)
     named = [way.device for way in ways if not way.identity.by_tunnel and way.device]
     return list(dict.fromkeys([*named, *uplink_devices(facts, tunnels)]))
