@@ -23,6 +23,7 @@ from ._model.declaration import Declaration
 from ._netlink_filter import Interest
 from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
+from ._policies import unencrypted
 from ._questions import Questions
 from ._read import foreign_tables, preflight, read_current, read_facts
 from ._reading import Reading
@@ -63,6 +64,9 @@ class Surroundings(t.Protocol):
 
     def tunnels(self, declaration: Declaration) -> t.Mapping[str, str]:
         """The device of each tunnel identity that names none, as its VPN client has it. Refuses what cannot work."""
+
+    def clients_told(self, record: Record, name: str) -> list[dict[str, t.Any]]:
+        """The VPN clients for the result, with what each must be told of us, C(record) being that of set C(name)."""
 
     def gateways(self) -> t.Mapping[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""
@@ -118,7 +122,11 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     """Bring the kernel to what is asked for, and prove it. After a RoutingError the state is what it was before."""
     reading = Reading(kernel)
     situation = _look(reading, host, request)
-    warnings = [*situation.outcome.warnings, *preflight(reading, situation.desired, situation.scope)]
+    warnings = [
+        *situation.outcome.warnings,
+        *preflight(reading, situation.desired, situation.scope),
+        *unencrypted(reading, situation.outcome.ways),
+    ]
     identities = identity_paths(situation.outcome, situation.facts)
     questions = Questions(kernel, () if request.absent else request.paths, identities, host.table)
     plan = _difference(reading, situation, request)
@@ -264,6 +272,7 @@ class _Work:
                 f"the kernel does not give the declared path: {'; '.join([*wrong, *self.warnings])}",
                 field="paths",
                 paths=[*proof.paths, *paths],
+                tunnels=self.host.clients_told(self.record, self.request.name),
             )
         return proof, paths
 

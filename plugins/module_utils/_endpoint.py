@@ -47,7 +47,7 @@ def ensure_endpoint(context: Context) -> Result:
                 program.carry_out()
             if request.absent and not context.check_mode:
                 host.tidy()
-    return as_result(found, host, program)
+    return as_result(found, host, program, request.name)
 
 
 def _installation(context: Context, request: Request) -> install.Installation:
@@ -83,8 +83,8 @@ def author() -> dict[str, str]:
     return {"user": user, "controller": controller, "version": VERSION}
 
 
-def as_result(found: Found, host: Host, program: install.Installation | None) -> Result:
-    """The result as the module returns it."""
+def as_result(found: Found, host: Host, program: install.Installation | None, name: str) -> Result:
+    """The result for set C(name) as the module returns it."""
     named = [{"op": _op(line), "kind": "table", "family": None, "text": line[1:]} for line in found.names]
     files = program.plan if program else []
     steps = [*found.plan.as_result(), *named, *files]
@@ -100,7 +100,7 @@ def as_result(found: Found, host: Host, program: install.Installation | None) ->
             "paths": [*found.proof.paths, *found.paths],
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
-            "tunnels": [client.as_result() for client in host.clients],
+            "tunnels": host.clients_told(found.record, name),
             "program": program.as_result() if program else None,
         },
     )

@@ -24,11 +24,12 @@ import typing as t
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
+from . import _netlink_xfrm as xfrm_messages
 from ._errors import InvalidInput, MissingDependency
 from ._model.operation import Operation
 from ._model.route import Route
 from ._model.rule import Rule
-from ._model.state import Address, Flow, Link, Path
+from ._model.state import Address, Flow, Link, Path, Policy
 from ._netlink_apply import Answers, Transaction, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
 from ._netlink_filter import Interest, program
@@ -157,6 +158,21 @@ class Netlink:
         names = functools.lru_cache(maxsize=None)(device_name)
         routes = [route_messages.decode(fields, names) for fields in found]
         return [route for route in routes if route is not None and _wanted(route, family, table, protocol, dev)]
+
+    def policies(self) -> list[Policy]:
+        try:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, xfrm_messages.NETLINK_XFRM)
+        except OSError as exc:
+            if exc.errno == errno.EPROTONOSUPPORT:
+                return []  # a kernel without IPsec
+            raise
+        with contextlib.closing(NetlinkSocket(self._codec.explanation, sock)) as xfrm:
+            try:
+                found = xfrm.dump(xfrm_messages.encode_policies())
+            except Refused as refused:
+                raise failure(refused, "XFRM_MSG_GETPOLICY") from refused
+        policies = [xfrm_messages.decode_policy(data) for data in found]
+        return [policy for policy in policies if policy is not None]
 
     def lookup(self, flow: Flow) -> Path:
         for field, name in (("iif", flow.iif), ("oif", flow.oif)):

@@ -24,6 +24,7 @@ if t.TYPE_CHECKING:
 FAMILIES = (4, 6)
 LOCAL_TABLE = 255
 KERNEL = 2  # RTPROT_KERNEL
+STRONGSWAN_TABLE = 220
 NAMED = 3  # of many objects alike in a warning
 
 
@@ -149,5 +150,15 @@ def _in_the_way(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> str | No
     if rule in wanted:
         return f"foreign twin (protocol {rule.protocol}) of a rule of ours: {rule.text()}"
     if rule.priority < scope.numbers.priority_base:
-        return f"foreign rule ahead of ours: {rule.text()}"
+        return f"foreign rule ahead of ours: {rule.text()}{_whose(rule)}"
     return None
+
+
+def _whose(rule: Rule) -> str:
+    """What a rule that is known means for us."""
+    if rule.action != "lookup" or rule.table != STRONGSWAN_TABLE:
+        return ""
+    return (
+        " (strongSwan's: what an uplink's address answers to the networks of its selectors follows its routes;"
+        " role fleetvpn.routing.vpn_ipsec lets it stand behind ours from its next start)"
+    )

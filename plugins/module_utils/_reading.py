@@ -12,7 +12,7 @@ import typing as t
 if t.TYPE_CHECKING:
     from ._model.route import Route
     from ._model.rule import Rule
-    from ._model.state import Address, Flow, Link, Path
+    from ._model.state import Address, Flow, Link, Path, Policy
 
 
 class Readable(t.Protocol):
@@ -31,6 +31,9 @@ class Readable(t.Protocol):
         self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
     ) -> list[Route]:
         """Routes, filtered by the kernel itself. A table that does not exist is empty. Cached clones are left out."""
+
+    def policies(self) -> list[Policy]:
+        """The IPsec policies for what this host sends. Raises NotPermitted."""
 
     def lookup(self, flow: Flow) -> Path:
         """The kernel's answer for one flow, one lookup.
@@ -70,6 +73,10 @@ class Reading:
         """Routes, filtered."""
         key = ("routes", family, table, protocol, dev)
         return self._once(key, lambda: self._kernel.routes(family, table=table, protocol=protocol, dev=dev))
+
+    def policies(self) -> list[Policy]:
+        """IPsec policies."""
+        return self._once("policies", self._kernel.policies)
 
     def _once(self, key: object, read: t.Callable[[], list[t.Any]]) -> list[t.Any]:
         if key not in self._known:

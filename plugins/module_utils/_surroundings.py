@@ -19,8 +19,9 @@ from . import _names
 from ._errors import NotPermitted
 from ._leases import lease_gateways
 from ._model.declaration import Declaration
-from ._store import RUNTIME_ROOT, Store, all_stores, store_for
-from ._tunnels import Client, find_clients, refuse_overtaking
+from ._recipe.block import BLOCK
+from ._store import RUNTIME_ROOT, Record, Store, all_stores, store_for
+from ._tunnels import Client, find_clients, refuse_overtaking, told_clients
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -72,11 +73,24 @@ class Host:
         """The device of each tunnel identity, as its VPN client has it. Raises Conflict for a client that cannot be
         lived with.
         """
-        # The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by.
-        root = pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
-        self.clients = find_clients(declaration, root)
+        self.clients = find_clients(declaration, self._files)
         refuse_overtaking(self.clients)
         return {client.identity: client.interface for client in self.clients if client.interface}
+
+    def clients_told(self, record: Record, name: str) -> list[dict[str, t.Any]]:
+        """The clients for the result, with what each must be told of the tables and rules of all sets, C(record) being
+        that of set C(name).
+        """
+        others = [other for store in self.stores for key, other in store.read_all().items() if key != name]
+        sets = [record, *others]
+        tables = [table for each in sets for table in each.tables.values()]
+        end = max(each.numbers["priority_base"] for each in sets) + BLOCK
+        return [client.as_result() for client in told_clients(self.clients, tables, end, self._files)]
+
+    @property
+    def _files(self) -> pathlib.Path:
+        """The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by."""
+        return pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
 
     def gateways(self) -> dict[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""

@@ -147,7 +147,7 @@ def _into_tunnels(outcome: Outcome, facts: Facts, family: int) -> list[Route]:
 
 
 def _tunnels(outcome: Outcome) -> set[str | None]:
-    return {way.device for way in outcome.ways if way.identity.by_tunnel}
+    return {way.tunnel_device for way in outcome.ways if way.tunnel_device}
 
 
 def _first_host(route: Route) -> str:

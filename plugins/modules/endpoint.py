@@ -52,7 +52,7 @@ options:
             description: The kind of VPN.
             type: str
             required: true
-            choices: [wireguard, openvpn]
+            choices: [ipsec, openvpn, overlay, wireguard]
           manager:
             description: What starts it, such as V(wg-quick) or V(openvpn). Found on the host unless given.
             type: str
@@ -71,6 +71,9 @@ options:
           - The egress, as the name of a device, a pattern such as V(en*), a list of these, or V(auto) for the device of
             the uplink's default route. If an identity of an uplink has several devices, each gets a table of its own.
           - The default is V(auto) for an uplink, and the client's device for a tunnel. It need not exist yet.
+          - The client's device is not known for a tunnel of type V(ipsec). It is the one that holds the addresses. If
+            they sit on no device of a tunnel but on an uplink or on C(lo), the kernel's IPsec policies encrypt what
+            leaves by the uplink, and that is then the egress, as with V(auto).
         type: list
         elements: str
       address_interface:
@@ -427,9 +430,13 @@ tunnels:
       type: str
     needs:
       description: What has to be changed in how it is started, V(table_off) if wg-quick must start it with
-        C(Table = off).
+        C(Table = off), V(charon) if strongSwan does not know RV(tunnels[].settings) yet.
       type: list
       elements: str
+    settings:
+      description: Settings of the client that keep it clear of our tables and rules, as strongSwan's section C(charon)
+        takes them.
+      type: dict
 program:
   description: The on-host program, which is there as long as any set is persistent.
   returned: always

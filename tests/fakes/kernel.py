@@ -21,7 +21,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import Ev
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path, Policy
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import DAEMONS, Interest
 
 MAIN, LOCAL = 254, 255
@@ -112,6 +112,7 @@ class MemoryKernel:
         self.sysctls: dict[str, str] = {"ipv4/conf/all/rp_filter": "0"}
         self.routers: list[tuple[str, str]] = []
         self.nexthops: set[int] = set()
+        self.encrypted: list[Policy] = []
         self.applied: list[Operation] = []
         self.link("lo", arptype=772)
         self.address("lo", "127.0.0.1/8", scope=254)
@@ -192,6 +193,9 @@ class MemoryKernel:
             and protocol in (None, route.protocol)
             and (dev is None or dev in {way.dev for way in route.ways})
         ]
+
+    def policies(self) -> list[Policy]:
+        return list(self.encrypted)
 
     def sysctl(self, path: str) -> str | None:
         return self.sysctls.get(path)

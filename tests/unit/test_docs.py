@@ -48,7 +48,7 @@ TEXTS = [
 MARKDOWN_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 FULL_NAME = re.compile(r"(?<!ansible_collections\.)\bfleetvpn\.routing\.([a-z_]\w*)")
-VARIABLE = re.compile(r"(?<![\w/-])((?:endpoint|vpn_wireguard|vpn_openvpn)_[a-z]\w*)")
+VARIABLE = re.compile(r"(?<![\w/-])((?:endpoint|vpn_ipsec|vpn_openvpn|vpn_overlay|vpn_wireguard)_[a-z]\w*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 

@@ -21,7 +21,9 @@ from .rule import Rule
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
 SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
-TUNNEL_TYPES = ("wireguard", "openvpn")
+TUNNEL_TYPES = ("ipsec", "openvpn", "overlay", "wireguard")
+# tailscaled's usual device, and what it sets on its own sockets.
+TAILSCALE, TAILSCALE_DEVICE, TAILSCALE_MARK = "tailscale", "tailscale0", "0x80000/0xff0000"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
 # A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
 DEVICE = re.compile(r"[^\s/:]{1,15}\Z")
@@ -98,6 +100,11 @@ class Identity:
         """Whether it leaves by a tunnel; every other identity is one of the uplink."""
         return self.tunnel is not None or self.gateway == ("none",)
 
+    @property
+    def found_by_address(self) -> bool:
+        """Whether its device is the one that holds its addresses: of IPsec, where nothing else is said."""
+        return self.tunnel is not None and self.tunnel.type == "ipsec" and not self.interface
+
     def gateway_in(self, family: int) -> str | None:
         """The gateway that was written down for a family."""
         stated = [gateway for gateway in self.gateway if gateway not in ("auto", "none")]
@@ -147,9 +154,10 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
     """One identity, right in itself."""
     given = {key: value for key, value in entry.items() if value is not None}
     table = given.get("table")
+    tunnel = _tunnel(given.get("tunnel"), f"{field}.tunnel")
     identity = Identity(
         name=parse_name(given.get("name"), f"{field}.name"),
-        tunnel=_tunnel(given.get("tunnel"), f"{field}.tunnel"),
+        tunnel=tunnel,
         interface=_devices(given.get("interface"), f"{field}.interface", "auto"),
         address_interface=_devices(given.get("address_interface"), f"{field}.address_interface", "any"),
         addresses=tuple(dict.fromkeys(_address(a, f"{field}.addresses") for a in given.get("addresses") or ())),
@@ -161,7 +169,7 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
         required=given.get("required", False),
         destinations=tuple(_prefix(d, f"{field}.destinations") for d in given.get("destinations") or ()),
         destinations_backstop=given.get("destinations_backstop", False),
-        outer=_outer(given.get("outer") or {}, f"{field}.outer"),
+        outer=_outer(given.get("outer") or _known_outer(tunnel), f"{field}.outer"),
         mtu=given.get("mtu"),
         advmss=given.get("advmss"),
         pin=tuple(_pin(entry, f"{field}.pin[{index}]") for index, entry in enumerate(given.get("pin") or ())),
@@ -191,6 +199,13 @@ def _check_identity(identity: Identity, field: str) -> None:
             field=field,
             value=identity.name,
             accepted="at least one of addresses, pools, interface, tunnel",
+        )
+    if identity.found_by_address and not (identity.addresses or identity.pools):
+        raise InvalidInput(
+            "has a device that is found by its addresses, and none are given",
+            field=field,
+            value=identity.name,
+            accepted="at least one of addresses, pools, interface",
         )
     known = {family_of(text) for text in (*identity.addresses, *identity.pools)}
     for family in known - set(identity.families):
@@ -319,6 +334,12 @@ def _refuse_overlapping_pins(identities: t.Sequence[Identity]) -> None:
                     value=pin.text(),
                     accepted="pins that no packet matches twice",
                 )
+
+
+def _known_outer(tunnel: Tunnel | None) -> Params:
+    """The mark that a client always sets on its own packets, whatever its configuration says."""
+    words = () if tunnel is None else (tunnel.manager, tunnel.connection)
+    return {"fwmark": TAILSCALE_MARK} if TAILSCALE in words or TAILSCALE_DEVICE in words else {}
 
 
 def _refuse_shared(

@@ -21,7 +21,7 @@ from .rules import build_rules
 from .sysctls import sysctls
 from .tables import destination_routes, way_routes
 from .twins import keep_first, refuse_twins
-from .ways import LOCAL, Way, find_ways
+from .ways import LOCAL, Way, find_ways, tunnels_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +84,14 @@ def _prefixes(declaration: Declaration) -> list[str]:
 
 def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> list[str]:
     devices = {way.device for way in ways if way.device}
-    outside = devices | set(uplink_devices(facts, devices))
+    outside = devices | set(uplink_devices(facts, tunnels_of(ways)))
     return local_devices(declaration.local_networks, facts, outside)
 
 
 def _groups(declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, several: bool) -> tuple[LinkGroup, ...]:
     """The devices whose routes in main do not count for an uplink's address."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    tunnels = tunnels_of(ways)
     carriers = uplinks | set(uplink_devices(facts, tunnels))
     grouped = (tunnels - carriers) | (uplinks if several else set())
     return tuple(LinkGroup(name, declaration.numbers.group) for name in sorted(grouped) if facts.link(name))

@@ -17,10 +17,10 @@ from .._errors import InvalidInput
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
 from .._model.rule import Rule
-from .block import BOUND, END, EXEMPT, OUTER, POOL, SUPPRESS, TUNNEL, UPLINK, WIDTH, Block, host
-from .facts import MAIN, Facts, covers, uplink_devices
+from .block import BOUND, END, EXEMPT, OUTER, POOL, SUPPRESS, TUNNEL, UPLINK, Block, host
+from .facts import MAIN, WIDTH, Facts, covers, uplink_devices
 from .unbound import source_zero_rules
-from .ways import Way
+from .ways import Way, tunnels_of
 
 
 def build_rules(declaration: Declaration, ways: t.Sequence[Way], local: int, ready: t.Container[tuple[str, int]],
@@ -59,14 +59,14 @@ def _outer_rules(block: Block, identity: Identity, family: int) -> list[Rule]:
 
 def _bound_rules(block: Block, way: Way, family: int) -> list[Rule]:
     """Sockets bound to the tunnel's device; IPv6 finds no way without it."""
-    if way.device is None or family not in way.identity.families or way.identity.interface == ("auto",):
+    if way.tunnel_device is None or family not in way.identity.families:
         return []
-    return [block.local(family, BOUND, oif=way.device, table=way.table)]
+    return [block.local(family, BOUND, oif=way.tunnel_device, table=way.table)]
 
 
 def _exempt_rules(block: Block, ways: t.Sequence[Way], family: int, facts: Facts) -> list[Rule]:
     """An uplink's address that nobody claims, inside a pool: without this a hotel's network cuts the laptop off."""
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    tunnels = tunnels_of(ways)
     claimed = {address for way in ways for address in way.addresses}
     pools = [pool for way in ways for pool in way.identity.pools]
     found = [a.address for device in uplink_devices(facts, tunnels) for a in facts.on(device, family)]

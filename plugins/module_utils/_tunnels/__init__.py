@@ -15,16 +15,18 @@ import pathlib
 import typing as t
 
 from .._errors import Conflict, InvalidInput
-from . import openvpn, wireguard
+from . import ipsec, openvpn, overlay, wireguard
 from .client import Client, Wanted
 
 if t.TYPE_CHECKING:
     from .._model.declaration import Declaration, Identity, Tunnel
 
-__all__ = ["Client", "find_clients", "refuse_overtaking"]
+__all__ = ["Client", "find_clients", "refuse_overtaking", "told_clients"]
 
 _FIND: dict[str, t.Callable[[Wanted, pathlib.Path], Client]] = {
+    "ipsec": ipsec.find,
     "openvpn": openvpn.find,
+    "overlay": overlay.find,
     "wireguard": wireguard.find,
 }
 
@@ -36,6 +38,12 @@ def find_clients(declaration: Declaration, root: pathlib.Path = pathlib.Path("/"
         for index, identity in enumerate(declaration.identities)
         if identity.tunnel is not None
     ]
+
+
+def told_clients(clients: t.Iterable[Client], tables: t.Iterable[int], end: int, root: pathlib.Path) -> list[Client]:
+    """The clients, each with what it must be told of our C(tables), and of the priority where our last block ends."""
+    ours = tuple(tables)
+    return [ipsec.told(client, ours, end, root) if client.type == "ipsec" else client for client in clients]
 
 
 def refuse_overtaking(clients: t.Iterable[Client]) -> None:

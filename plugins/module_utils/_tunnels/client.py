@@ -12,6 +12,8 @@ import typing as t
 
 # What role vpn_wireguard mends: the client would put rules of its own ahead of everybody's at its next start.
 TABLE_OFF = "table_off"
+# What role vpn_ipsec mends: charon does not know of our tables, and its rule stands ahead of ours.
+CHARON = "charon"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Client:
     connection: str | None
     interface: str | None
     needs: tuple[str, ...] = ()
+    settings: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the client, that go with the needs
 
     @property
     def takes_over(self) -> bool:
@@ -35,7 +38,7 @@ class Client:
 
     def as_result(self) -> dict[str, t.Any]:
         """As module endpoint returns it."""
-        return {**dataclasses.asdict(self), "needs": list(self.needs)}
+        return {**dataclasses.asdict(self), "needs": list(self.needs), "settings": dict(self.settings)}
 
 
 @dataclasses.dataclass(frozen=True)

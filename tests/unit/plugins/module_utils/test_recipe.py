@@ -104,6 +104,70 @@ def test_an_address_of_a_roaming_pool_on_the_uplink_is_the_tunnels() -> None:
     assert ways == {"outside": ("192.0.2.10", "2001:db8:2::10"), "inside": ("10.30.0.5",)}
 
 
+IPSEC: dict[str, t.Any] = {
+    "name": "inside",
+    "tunnel": {"type": "ipsec", "connection": "hq"},
+    "pools": ["10.30.0.0/16", "fd00:30::/64"],
+}
+ESP0 = Link(9, "xfrm7", "xfrm", 65534, up=True, carrier=True)
+
+
+class TestIpsec:
+    """Where the addresses sit says whether there is a tunnel device; nothing of it has to be declared."""
+
+    @staticmethod
+    def on(device: str, length: int = 32, **more: t.Any) -> Facts:
+        addresses = [Address(4, "10.30.0.5", length, device), Address(6, "fd00:30::5", 128, device)]
+        return host(addresses=addresses, tunnels={}, **more)
+
+    def test_on_a_device_of_a_tunnel_it_is_the_egress(self) -> None:
+        outcome = recipe(self.on("xfrm7", links=[ESP0]), [OUTSIDE, IPSEC])
+        (inside,) = [way for way in outcome.ways if way.key == "inside"]
+        assert (inside.device, inside.by_uplink, inside.addresses) == ("xfrm7", False, ("10.30.0.5", "fd00:30::5"))
+        assert [entry.name for entry in outcome.desired.groups] == ["xfrm7"]
+        assert "2100: from all iif lo oif xfrm7 lookup 2002" in texts(outcome)
+
+    @pytest.mark.parametrize("holder", ["up0", "lo"])
+    @pytest.mark.parametrize(
+        "said", [{}, {"interface": ["auto"], "address_interface": ["any"]}, {"interface": ["up0"]}]
+    )
+    def test_elsewhere_the_uplink_is(self, holder: str, said: dict[str, t.Any]) -> None:
+        if said == {"interface": ["up0"]}:
+            said = {**said, "address_interface": ["any"]}
+        outcome = recipe(self.on(holder), [OUTSIDE, {**IPSEC, **said}])
+        ways = {way.key: (way.device, way.addresses, way.gateways) for way in outcome.ways}
+        gateways = ("192.0.2.1", "2001:db8:2::1")
+        assert ways == {
+            "outside": ("up0", ("192.0.2.10", "2001:db8:2::10"), gateways),
+            "inside": ("up0", ("10.30.0.5", "fd00:30::5"), gateways),
+        }
+        assert "default via 192.0.2.1 dev up0 table 2002 src 10.30.0.5" in " ".join(texts(outcome, "routes"))
+        # The uplink's own routes count for its address, and sockets bound to it are none of the tunnel's.
+        assert outcome.desired.groups == ()
+        assert not any("oif up0" in text for text in texts(outcome))
+
+    def test_what_a_hotel_gives_out_is_not_the_tunnels(self) -> None:
+        last = {"inside": Remembered(2002, "xfrm7", ("10.30.0.9",))}
+        facts = dataclasses.replace(self.on("up0", length=24), addresses=(Address(4, "10.30.0.5", 24, "up0"),))
+        outcome = recipe(dataclasses.replace(facts, remembered=last), [OUTSIDE, IPSEC])
+        assert {way.key: way.addresses for way in outcome.ways} == {
+            "outside": ("10.30.0.5",),
+            "inside": ("10.30.0.9",),
+        }
+
+    @pytest.mark.parametrize("device", ["xfrm7", "up0"])
+    def test_without_an_address_it_is_as_it_was(self, device: str) -> None:
+        last = {"inside": Remembered(2002, device, ("10.30.0.5",))}
+        outcome = recipe(host(remembered=last, tunnels={}), [OUTSIDE, IPSEC])
+        ways = {way.key: way.device for way in outcome.ways}
+        assert ways == {"outside": "up0", "inside": device}
+        assert "2302: from 10.30.0.5 iif lo unreachable" in texts(outcome)
+
+    def test_something_must_say_which_addresses(self) -> None:
+        with pytest.raises(InvalidInput, match="found by its addresses, and none are given"):
+            recipe(identities=[{"name": "inside", "tunnel": {"type": "ipsec", "connection": "hq"}}])
+
+
 class TestBackstop:
     def test_comes_first_while_the_table_is_empty(self) -> None:
         rules = recipe(host(links=(LO, UP0, BR0)), [{**INSIDE, "addresses": ["198.51.100.10"]}]).desired.rules

@@ -14,14 +14,20 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._leases import le
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Declaration, Numbers
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
 from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
-from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import Client, find_clients, refuse_overtaking
+from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import (
+    Client,
+    find_clients,
+    refuse_overtaking,
+    told_clients,
+)
+from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.ipsec import DROP_IN as DROP_IN_OF_CHARON
 from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.wireguard import DROP_IN
 
 FULL = "[Interface]\nPrivateKey = hush\n{}\n[Peer]\nAllowedIPs = 10.0.0.0/8\n[Peer]\nAllowedIPs = 0.0.0.0/0, ::/0\n"
 
 
 def declare(**tunnel: t.Any) -> Declaration:
-    identity = {"name": "inside", "tunnel": tunnel}
+    identity = {"name": "inside", "tunnel": tunnel, "addresses": ["10.30.0.5"]}
     return parse_declaration("main", {"identities": [identity]}, Numbers(), table_id)
 
 
@@ -72,6 +78,75 @@ def test_openvpn_with_a_device_of_the_kernels_choice(tmp_path: Path) -> None:
     write(tmp_path, "proc/78/fdinfo/5", "iff:\ttun8\n")
     (running,) = find_clients(declare(type="openvpn", connection="corp"), tmp_path)
     assert (waiting.interface, running.interface) == (None, "tun7")
+
+
+@pytest.mark.parametrize(
+    ("connection", "files", "expected"),
+    [
+        ("tailscale0", {}, ("tailscale", "tailscale0")),
+        ("ztabcdef12", {}, ("zerotier", "ztabcdef12")),
+        ("corp", {"etc/tinc/corp/tinc.conf": "Name = me\n"}, ("tinc", "corp")),
+        ("corp", {"etc/tinc/corp/tinc.conf": "Name=me\nInterface = vpn7\n"}, ("tinc", "vpn7")),
+        ("neb0", {"etc/nebula/neb0.yml": "pki: hush\n"}, ("nebula", "neb0")),
+        ("cscotun0", {}, (None, "cscotun0")),
+    ],
+)
+def test_overlays(tmp_path: Path, connection: str, files: dict[str, str], expected: tuple[str | None, str]) -> None:
+    for path, text in files.items():
+        write(tmp_path, path, text)
+    (client,) = find_clients(declare(type="overlay", connection=connection), tmp_path)
+    assert (client.manager, client.interface) == expected
+    assert client.needs == ()
+
+
+@pytest.mark.parametrize("tunnel", [{"manager": "tailscale", "connection": "ts0"}, {"connection": "tailscale0"}])
+def test_the_mark_of_tailscales_own_packets_is_known(tunnel: dict[str, str]) -> None:
+    assert declare(type="overlay", **tunnel).identities[0].outer.fwmark == (0x80000, 0xFF0000)
+    assert declare(type="overlay", connection="neb0").identities[0].outer.fwmark is None
+
+
+class TestIpsec:
+    """strongSwan is told of our tables, unless it leaves the routing alone."""
+
+    CONF = "charon {\n    plugins {\n        include strongswan.d/charon/*.conf\n    }\n}\n"
+    SETTINGS: t.ClassVar = {"ignore_routing_tables": "2000 2001", "routing_table_prio": "3220"}
+
+    @staticmethod
+    def told(root: Path, **tunnel: t.Any) -> Client:
+        clients = find_clients(declare(type="ipsec", connection="hq", **tunnel), root)
+        (client,) = told_clients(clients, [2001, 2000, 2001], 3000, root)
+        return client
+
+    @pytest.mark.parametrize("directory", ["etc", "etc/strongswan"])
+    def test_strongswan_has_to_be_told(self, tmp_path: Path, directory: str) -> None:
+        write(tmp_path, f"{directory}/strongswan.conf", self.CONF)
+        client = self.told(tmp_path)
+        assert (client.manager, client.needs, client.settings) == ("strongswan", ("charon",), self.SETTINGS)
+        text = "".join(f"    {key} = {value}\n" for key, value in self.SETTINGS.items())
+        write(tmp_path, f"{directory}/{DROP_IN_OF_CHARON}", f"charon {{\n{text}}}\n")
+        assert self.told(tmp_path).needs == ()
+
+    def test_of_tables_that_came_since(self, tmp_path: Path) -> None:
+        write(tmp_path, "etc/strongswan.conf", self.CONF)
+        text = "    ignore_routing_tables = 2000\n    routing_table_prio = 3220\n"
+        write(tmp_path, f"etc/{DROP_IN_OF_CHARON}", f"charon {{\n{text}}}\n")
+        assert self.told(tmp_path).needs == ("charon",)
+
+    @pytest.mark.parametrize(("line", "needs"), [("install_routes = no", ()), ("# install_routes = no", ("charon",))])
+    def test_unless_it_writes_no_routes(self, tmp_path: Path, line: str, needs: tuple[str, ...]) -> None:
+        write(tmp_path, "etc/strongswan.conf", self.CONF)
+        write(tmp_path, "etc/strongswan.d/charon.conf", f"charon {{\n    {line}\n}}\n")
+        assert self.told(tmp_path).needs == needs
+
+    def test_libreswan_has_not(self, tmp_path: Path) -> None:
+        write(tmp_path, "usr/libexec/ipsec/pluto", "")
+        client = self.told(tmp_path)
+        assert (client.manager, client.needs, client.interface) == ("libreswan", (), None)
+
+    def test_its_rule_stays_ahead_of_main(self, tmp_path: Path) -> None:
+        write(tmp_path, "etc/strongswan.conf", self.CONF)
+        clients = find_clients(declare(type="ipsec", connection="hq"), tmp_path)
+        assert told_clients(clients, [2000], 32700, tmp_path)[0].settings["routing_table_prio"] == "32765"
 
 
 def test_something_must_say_which_device_is_meant(tmp_path: Path) -> None:
