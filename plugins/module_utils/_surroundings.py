@@ -20,7 +20,7 @@ from ._errors import NotPermitted
 from ._leases import lease_gateways
 from ._model.declaration import Declaration
 from ._store import RUNTIME_ROOT, Store, all_stores, store_for
-from ._tunnels import Client, find_clients, refuse_overtaking
+from ._tunnels import Client, find_clients, refuse_lost_sockets, refuse_overtaking
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -74,9 +74,14 @@ class Host:
         """
         # The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by.
         root = pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
-        self.clients = find_clients(declaration, root)
+        self.clients = find_clients(declaration, root, self._holder)
         refuse_overtaking(self.clients)
+        refuse_lost_sockets(declaration, self.clients)
         return {client.identity: client.interface for client in self.clients if client.interface}
+
+    def _holder(self, address: str) -> str | None:
+        """The device that has an address now."""
+        return next((found.dev for found in self._kernel.addresses() if found.address == address), None)
 
     def gateways(self) -> dict[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""
