@@ -21,7 +21,7 @@ from ._leases import lease_gateways
 from ._model.declaration import Declaration
 from ._recipe.block import BLOCK
 from ._store import RUNTIME_ROOT, Record, Store, all_stores, store_for
-from ._tunnels import Client, find_clients, refuse_overtaking, told_clients
+from ._tunnels import Client, find_clients, refuse_lost_sockets, refuse_overtaking, told_clients
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -73,8 +73,9 @@ class Host:
         """The device of each tunnel identity, as its VPN client has it. Raises Conflict for a client that cannot be
         lived with.
         """
-        self.clients = find_clients(declaration, self._files)
+        self.clients = find_clients(declaration, self._files, self._holder)
         refuse_overtaking(self.clients)
+        refuse_lost_sockets(declaration, self.clients)
         return {client.identity: client.interface for client in self.clients if client.interface}
 
     def clients_told(self, record: Record, name: str) -> list[dict[str, t.Any]]:
@@ -91,6 +92,10 @@ class Host:
     def _files(self) -> pathlib.Path:
         """The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by."""
         return pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
+
+    def _holder(self, address: str) -> str | None:
+        """The device that has an address now."""
+        return next((found.dev for found in self._kernel.addresses() if found.address == address), None)
 
     def gateways(self) -> dict[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""

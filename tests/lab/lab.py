@@ -22,6 +22,7 @@ from .capture import Capture
 from .holders import Holders
 from .host import Host
 from .inventory import write_inventory
+from .machines import Machine
 from .openvpn import Openvpn, OpenvpnGateway
 from .probes import Answer, Conversation, Probe
 from .responder import PORT, Responder
@@ -105,6 +106,12 @@ class Lab:
         self.hosts[name] = self._holders.make(name, private=private)
         return self.hosts[name]
 
+    def _machine(self, name: str) -> Host:
+        machine = Machine(self.run_id, name)
+        self._closing.append(machine.close)
+        self.hosts[name] = machine.host
+        return machine.host
+
     def link(self, one: Host, device: str, other: Host, peer: str, *, bridge: str | None = None) -> None:
         """A cable between two hosts, both ends up; the first end a port of a bridge if so said."""
         end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid}
@@ -131,14 +138,16 @@ class Lab:
         container: bool = False,
         pod: bool = False,
         rp_filter: int = 0,
+        systemd: bool = False,
     ) -> Client:
         """A new client, its tunnel configured and not yet started.
 
-        kind is wireguard, openvpn, ipsec or standin, mode one of MODES, families those that it has inside.
+        kind is wireguard, openvpn, ipsec or standin, mode one of MODES, families those that it has inside. With
+        systemd it is a container of podman, which cannot be rebooted here.
         """
         if mode not in MODES or (mode == "auto" and kind != "wireguard"):
             raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
-        host = self.host(name, private=True)
+        host = self._machine(name) if systemd else self.host(name, private=True)
         self._plugs[name] = self._plug(host, cloud, rp_filter)
         outside = self._plugs[name]()
         tunnel, inside = self._tunnel(kind, host, families, mode)

@@ -95,6 +95,7 @@ MODULES = (
     "_tunnels.client",
     "_tunnels.files",
     "_tunnels.ipsec",
+    "_tunnels.networkmanager",
     "_tunnels.openvpn",
     "_tunnels.overlay",
     "_tunnels.wireguard",

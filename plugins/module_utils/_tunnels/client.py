@@ -48,3 +48,4 @@ class Wanted:
     identity: str
     connection: str | None  # as stated, or the one device that is named
     manager: str | None
+    holder: t.Callable[[str], str | None]  # the device that has an address now

@@ -17,6 +17,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import par
 from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import (
     Client,
     find_clients,
+    refuse_lost_sockets,
     refuse_overtaking,
     told_clients,
 )
@@ -26,9 +27,24 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.wireguar
 FULL = "[Interface]\nPrivateKey = hush\n{}\n[Peer]\nAllowedIPs = 10.0.0.0/8\n[Peer]\nAllowedIPs = 0.0.0.0/0, ::/0\n"
 
 
-def declare(**tunnel: t.Any) -> Declaration:
-    identity = {"name": "inside", "tunnel": tunnel, "addresses": ["10.30.0.5"]}
-    return parse_declaration("main", {"identities": [identity]}, Numbers(), table_id)
+# What nmcli 1.42 says of an OpenVPN connection that is up, and of one that is down.
+NMCLI = """#!/bin/sh
+[ "$*" = "--terse --escape no --mode multiline --fields $fields connection show id corp" ] || exit 10
+cat "$0.says"
+"""
+UP = """connection.type:vpn
+connection.interface-name:
+vpn.service-type:org.freedesktop.NetworkManager.openvpn
+IP4.ADDRESS[1]:198.18.128.10/18
+IP6.ADDRESS[1]:fe80::e85e:3076:4b7f:723d/64
+IP6.ADDRESS[2]:2001:db8:51:128::a/64
+"""
+DOWN = UP[: UP.index("IP4")]
+
+
+def declare(unbound: str = "keep", outer: dict[str, str] | None = None, **tunnel: t.Any) -> Declaration:
+    identity = {"name": "inside", "tunnel": tunnel, "outer": outer, "addresses": ["10.30.0.5"]}
+    return parse_declaration("main", {"identities": [identity], "unbound": unbound}, Numbers(), table_id)
 
 
 def write(root: Path, path: str, text: str) -> None:
@@ -147,6 +163,78 @@ class TestIpsec:
         write(tmp_path, "etc/strongswan.conf", self.CONF)
         clients = find_clients(declare(type="ipsec", connection="hq"), tmp_path)
         assert told_clients(clients, [2000], 32700, tmp_path)[0].settings["routing_table_prio"] == "32765"
+
+
+def networkmanager(root: Path, says: str) -> None:
+    """A host on which nmcli says so."""
+    (root / "run/NetworkManager").mkdir(parents=True, exist_ok=True)
+    fields = "connection.type,vpn.service-type,connection.interface-name,IP4.ADDRESS,IP6.ADDRESS"
+    write(root, "usr/bin/nmcli", NMCLI.replace("$fields", fields))
+    write(root, "usr/bin/nmcli.says", says)
+    (root / "usr/bin/nmcli").chmod(0o755)
+
+
+@pytest.mark.parametrize("manager", [None, "networkmanager"])
+def test_networkmanagers_vpn_has_the_device_of_its_addresses(tmp_path: Path, manager: str | None) -> None:
+    networkmanager(tmp_path, UP)
+    declaration = declare(type="openvpn", connection="corp", manager=manager)
+    (client,) = find_clients(declaration, tmp_path, {"2001:db8:51:128::a": "tun4"}.get)
+    assert client == Client("inside", "openvpn", "networkmanager", "corp", "tun4")
+
+
+def test_networkmanagers_vpn_that_is_down_has_no_device(tmp_path: Path) -> None:
+    networkmanager(tmp_path, DOWN)
+    (client,) = find_clients(declare(type="openvpn", connection="corp"), tmp_path)
+    assert (client.manager, client.interface) == ("networkmanager", None)
+
+
+@pytest.mark.parametrize("connection", ["other", "--active"])
+def test_a_connection_that_networkmanager_does_not_have(tmp_path: Path, connection: str) -> None:
+    networkmanager(tmp_path, UP)
+    (client,) = find_clients(declare(type="openvpn", connection=connection), tmp_path)
+    assert (client.manager, client.interface) == (None, None)
+
+
+def test_a_connection_of_another_type_is_not_meant(tmp_path: Path) -> None:
+    networkmanager(tmp_path, UP.replace(".openvpn", ".openconnect"))
+    assert find_clients(declare(type="openvpn", connection="corp"), tmp_path)[0].manager is None
+
+
+def test_networkmanagers_wireguard_has_the_device_of_its_profile(tmp_path: Path) -> None:
+    networkmanager(tmp_path, "connection.type:wireguard\nconnection.interface-name:wg7\n")
+    (client,) = find_clients(declare(type="wireguard", connection="corp"), tmp_path)
+    assert (client.manager, client.interface, client.takes_over) == ("networkmanager", "wg7", False)
+
+
+def test_networkmanager_is_not_asked_for_a_client_with_a_file_of_its_own(tmp_path: Path) -> None:
+    networkmanager(tmp_path, UP)
+    write(tmp_path, "etc/openvpn/client/corp.conf", "client\ndev tun3\n")
+    assert find_clients(declare(type="openvpn", connection="corp"), tmp_path)[0].interface == "tun3"
+
+
+def test_networkd_makes_devices_by_name(tmp_path: Path) -> None:
+    netdev = "# comment\n[NetDev]\nName=wg0\nKind=wireguard\n[WireGuard]\nPrivateKey=hush\nFirewallMark=0x1\n"
+    write(tmp_path, "etc/systemd/network/50-wg0.netdev", netdev + 2 * "[WireGuardPeer]\nAllowedIPs=0.0.0.0/0\n")
+    write(tmp_path, "etc/systemd/network/60-damaged.netdev", "hush\n[NetDev]\nName=wg1\n")
+    (client,) = find_clients(declare(type="wireguard", connection="wg0"), tmp_path)
+    assert client == Client("inside", "wireguard", "networkd", "wg0", "wg0")
+    assert find_clients(declare(type="wireguard", connection="wg1"), tmp_path)[0].manager is None
+
+
+def test_a_kill_switch_by_user_ids_for_networkmanagers_openvpn_is_refused(tmp_path: Path) -> None:
+    networkmanager(tmp_path, DOWN)
+    tunnel = {"type": "openvpn", "manager": "networkmanager", "connection": "corp"}
+    declaration = declare("inside", {"uidrange": "118-118"}, **tunnel)
+    with pytest.raises(InvalidInput, match="first socket") as refused:
+        refuse_lost_sockets(declaration, find_clients(declaration, tmp_path))
+    assert refused.value.as_result()["field"] == "identities[0].outer.uidrange"
+    assert "unbound: keep" in refused.value.as_result()["accepted"]
+    for harmless in (
+        declare("keep", {"uidrange": "118-118"}, **tunnel),
+        declare("inside", {"fwmark": "0x1"}, **tunnel),
+        declare("inside", {"uidrange": "118-118"}, **{**tunnel, "manager": "openvpn"}),
+    ):
+        refuse_lost_sockets(harmless, find_clients(harmless, tmp_path))
 
 
 def test_something_must_say_which_device_is_meant(tmp_path: Path) -> None:
