@@ -106,7 +106,7 @@ def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
         warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
         if any(rule.family == family and rule.table == MAIN for rule in wanted):
             warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
-    return warnings
+    return list(dict.fromkeys(warnings))
 
 
 def _error_routes(main: t.Iterable[Route], protocol: int) -> list[str]:
