@@ -115,7 +115,7 @@ def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
         warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
         if any(rule.family == family and rule.table == MAIN for rule in wanted):
             warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
-    return [*warnings, *_loose_uplinks(kernel, desired)]
+    return list(dict.fromkeys([*warnings, *_loose_uplinks(kernel, desired)]))
 
 
 def _loose_uplinks(kernel: Readable, desired: Desired) -> t.Iterator[str]:

@@ -23,6 +23,7 @@ from .holders import Holders
 from .host import Host
 from .inventory import write_inventory
 from .machines import Machine
+from .nebula import Nebula, NebulaGateway
 from .openvpn import Openvpn, OpenvpnGateway
 from .probes import Answer, Conversation, Probe
 from .responder import PORT, Responder
@@ -30,13 +31,16 @@ from .runs import Run
 from .standin import Standin
 from .strongswan import Strongswan, StrongswanGateway
 from .survey import Row, survey
+from .tinc import Tinc, TincGateway
 from .tunnel import MODES, Client, Tunnel, connect
 from .wireguard import Wireguard, WireguardGateway
 
 _POOLS = {
     "ipsec": plan.IPSEC_POOL,
+    "nebula": plan.NEBULA_POOL,
     "openvpn": plan.OPENVPN_POOL,
     "standin": plan.OTHER_POOL,
+    "tinc": plan.TINC_POOL,
     "wireguard": plan.WIREGUARD_POOL,
 }
 
@@ -72,6 +76,8 @@ class Lab:
         self._wireguard: WireguardGateway | None = None
         self._openvpn: OpenvpnGateway | None = None
         self._strongswan: StrongswanGateway | None = None
+        self._tinc: TincGateway | None = None
+        self._nebula: NebulaGateway | None = None
         self._lans: dict[int, tuple[Host, Host]] = {}
         self._counts: dict[str, int] = {}
 
@@ -142,8 +148,8 @@ class Lab:
     ) -> Client:
         """A new client, its tunnel configured and not yet started.
 
-        kind is wireguard, openvpn, ipsec or standin, mode one of MODES, families those that it has inside. With
-        systemd it is a container of podman, which cannot be rebooted here.
+        kind is wireguard, openvpn, ipsec, tinc, nebula or standin, mode one of MODES, families what it has inside.
+        With systemd it is a container of podman, which cannot be rebooted here.
         """
         if mode not in MODES or (mode == "auto" and kind != "wireguard"):
             raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
@@ -216,6 +222,10 @@ class Lab:
             return Standin(host, self.gateway, inside, mode), inside
         if kind == "ipsec":
             return Strongswan(host, self.strongswan_gateway, inside, mode), inside
+        if kind == "tinc":
+            return Tinc(host, self.tinc_gateway, inside, mode), inside
+        if kind == "nebula":
+            return Nebula(host, self.nebula_gateway, inside, mode), inside
         return Openvpn(host, self.openvpn_gateway, inside, mode), inside
 
     def _next(self, what: str) -> int:
@@ -243,6 +253,20 @@ class Lab:
         if self._strongswan is None:
             self._strongswan = StrongswanGateway(self.gateway)
         return self._strongswan
+
+    @property
+    def tinc_gateway(self) -> TincGateway:
+        """The gateway's tinc, made when it is first asked for."""
+        if self._tinc is None:
+            self._tinc = TincGateway(self.gateway)
+        return self._tinc
+
+    @property
+    def nebula_gateway(self) -> NebulaGateway:
+        """The gateway's Nebula, made when it is first asked for."""
+        if self._nebula is None:
+            self._nebula = NebulaGateway(self.gateway, self._run.directory / "nebula")
+        return self._nebula
 
     @property
     def run_id(self) -> str:

@@ -4,7 +4,6 @@
 """IPsec: strongSwan's charon-systemd and swanctl on both ends, with virtual addresses.
 
 By kernel-libipsec, which does ESP in user space behind one tun device `ipsec0`, so that no kernel support is needed.
-The outer packets are marked, which is what lets traffic selectors hold the gateway's own address.
 """
 
 from __future__ import annotations
@@ -27,18 +26,24 @@ MARK = 0x42
 # inside address to there are within the selectors.
 _SELECTORS = (*plan.CORPORATE, *plan.OUTSIDE_NET)
 _EVERYTHING = ("0.0.0.0/0", "::/0")
-_SETTINGS = f"""
-charon {{
+_SETTINGS = """
+charon {
     retransmit_tries = 2
     retransmit_timeout = 1.0
-    filelog {{
-        log {{
+    filelog {
+        log {
             path = %s
             time_format = %%T
             default = 1
             flush_line = yes
-        }}
-    }}
+        }
+    }
+}
+"""
+# For selectors that hold the gateway's own address: outer packets are marked, and the rule of charon's table spares
+# what is marked.
+_MARKED = f"""
+charon {{
     plugins {{
         kernel-netlink {{
             fwmark = !{MARK:#x}
@@ -106,6 +111,8 @@ class Strongswan:
         self._inside: tuple[str, ...] = ()
         self.configure(inside, mode)
         host.write("/etc/swanctl/swanctl.conf", self._text(), 0o600)
+        if mode == "full":
+            host.write("/etc/strongswan.d/marked.conf", _MARKED)
 
     def configure(self, inside: t.Sequence[str], mode: str) -> None:
         """What the gateway will give at the next connect."""

@@ -24,7 +24,12 @@ HOSTS = (*CLIENTS, "fvt-internet", "fvt-gateway", "fvt-lan", "fvt-split-pod", "f
 NEIGHBOUR = plan.in_lan(0, 200)
 # A packet into a bridge is seen on the bridge and on its port.
 BRIDGE = frozenset({"br0", "c0"})
-TUNNELS = {"wireguard": ("wg0", plan.WIREGUARD_POOL), "openvpn": ("tun0", plan.OPENVPN_POOL)}
+TUNNELS = {
+    "ipsec": ("ipsec0", plan.IPSEC_POOL),
+    "openvpn": ("tun0", plan.OPENVPN_POOL),
+    "overlay": ("tinc0", plan.TINC_POOL),
+    "wireguard": ("wg0", plan.WIREGUARD_POOL),
+}
 _SOCKETS = (("icmp", True), ("tcp", True), ("udp", True), ("udp", False))
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import typing as t
 
 from .client import Client, Wanted
@@ -19,14 +20,15 @@ if t.TYPE_CHECKING:
 TINC, NEBULA = "tinc", "nebula"
 # Devices by which a client is known.
 _DEVICES = {"tailscale*": "tailscale", "zt*": "zerotier"}
+_TUN_DEV = re.compile(r"""\s*["']?dev["']?:\s*["']?([^\s"',#]+)""")
 
 
 def find(wanted: Wanted, root: pathlib.Path) -> Client:
-    """The client of a tunnel of type overlay. A connection is a device, or a network of tinc."""
+    """The client of a tunnel of type overlay. A connection is a device, a network of tinc, or a file of Nebula."""
     name = wanted.connection or ""
     manager = wanted.manager or _manager(name, root)
-    device = _tinc_device(name, root) if manager == TINC else name
-    return Client(wanted.identity, "overlay", manager, wanted.connection, device or None)
+    stated = _STATED[manager](name, root) if manager in _STATED else None
+    return Client(wanted.identity, "overlay", manager, wanted.connection, stated or name or None)
 
 
 def _manager(name: str, root: pathlib.Path) -> str | None:
@@ -37,8 +39,17 @@ def _manager(name: str, root: pathlib.Path) -> str | None:
     return next((manager for pattern, manager in _DEVICES.items() if fnmatch.fnmatchcase(name, pattern)), None)
 
 
-def _tinc_device(network: str, root: pathlib.Path) -> str:
+def _tinc_device(network: str, root: pathlib.Path) -> str | None:
     """As the file says; without a word of it the device bears the network's name."""
     parts = [line.replace("=", " ").split() for line in lines(root / f"etc/tinc/{network}/tinc.conf")]
     stated = [words[1] for words in parts if len(words) > 1 and words[0].lower() == "interface"]
-    return stated[-1] if stated else network
+    return stated[-1] if stated else None
+
+
+def _nebula_device(name: str, root: pathlib.Path) -> str | None:
+    """C(tun.dev), the only key of this name; without it the kernel chooses."""
+    found = (_TUN_DEV.match(line) for line in lines(root / f"etc/nebula/{name}.yml"))
+    return next((match[1] for match in found if match), None)
+
+
+_STATED = {TINC: _tinc_device, NEBULA: _nebula_device}

@@ -19,6 +19,8 @@ _SHARED = pathlib.Path(__file__).parents[1]
 _SECRETS = {
     "wireguard": "sed -n 's/^PrivateKey = //p' /etc/wireguard/wg0.conf",
     "openvpn": "sed '/-----/d' /etc/openvpn/client/corp.key",
+    "overlay": "sed '/-----/d' /etc/tinc/corp/rsa_key.priv",
+    "ipsec": "sed -n 's/^ *secret = //p' /etc/swanctl/conf.d/corp.conf",
 }
 
 

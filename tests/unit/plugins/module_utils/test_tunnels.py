@@ -103,7 +103,8 @@ def test_openvpn_with_a_device_of_the_kernels_choice(tmp_path: Path) -> None:
         ("ztabcdef12", {}, ("zerotier", "ztabcdef12")),
         ("corp", {"etc/tinc/corp/tinc.conf": "Name = me\n"}, ("tinc", "corp")),
         ("corp", {"etc/tinc/corp/tinc.conf": "Name=me\nInterface = vpn7\n"}, ("tinc", "vpn7")),
-        ("neb0", {"etc/nebula/neb0.yml": "pki: hush\n"}, ("nebula", "neb0")),
+        ("corp", {"etc/nebula/corp.yml": "pki: hush\ntun:\n  #dev: no\n  dev: neb7 # mine\n"}, ("nebula", "neb7")),
+        ("neb0", {"etc/nebula/corp.yml": "tun:\n  dev: neb0\n"}, (None, "neb0")),
         ("cscotun0", {}, (None, "cscotun0")),
     ],
 )

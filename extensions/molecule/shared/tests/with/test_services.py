@@ -25,6 +25,8 @@ FILES = {
     "/etc/iproute2/rt_tables.d/fleetvpn.conf": 0o644,
     "/etc/iproute2/rt_protos.d/fleetvpn.conf": 0o644,
 }
+# By kind of tunnel.
+MORE = {"ipsec": {"/etc/strongswan.d/fleetvpn.conf": 0o644}}
 DERIVED = {
     "/etc/systemd/system/wg-quick@wg0.service.d/fleetvpn.conf": 0o644,
     "/usr/local/libexec/fleetvpn/wg_quick_derive.py": 0o755,
@@ -77,7 +79,7 @@ def _uplink(host: t.Any) -> str:
 
 
 def test_files(client: Client, host: t.Any) -> None:
-    expected = {**FILES, **(DERIVED if is_derived(client) else {})}
+    expected = {**FILES, **MORE.get(client.kind, {}), **(DERIVED if is_derived(client) else {})}
     found = host.check_output("stat --format '%n %U:%G %a' " + " ".join(expected))
     assert found.splitlines() == [f"{path} root:root {mode:o}" for path, mode in expected.items()]
 
