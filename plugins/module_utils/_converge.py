@@ -27,7 +27,7 @@ from ._reading import Reading
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
 from ._recipe.ways import Way
-from ._refuse import fitted, refuse_lost_gotos
+from ._refuse import fitted, refuse_foreign_links, refuse_lost_gotos
 from ._sets import Scope, choose_numbers, refuse_found, refuse_shared, remembered, scope_of
 from ._store import Record, Store, objects_from
 from ._verify import Proof, identity_paths, prove
@@ -144,6 +144,7 @@ def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
     outcome = build(declaration, facts)
+    refuse_foreign_links(outcome.desired.links, {n for each in (*mine, *others.values()) for n in each.links}, kernel)
     refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
     desired = dataclasses.replace(
@@ -194,8 +195,9 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
         declaration=dict(request.params),
         objects=objects_from(rules, routes),
         groups=groups_before(before, desired, facts, situation.declaration.numbers.group),
+        links=[link.name for link in desired.links],
         sysctls=sysctls_before(before, situation.others, desired, facts),
-        tables={"local": situation.outcome.local, **{way.key: way.table for way in ways}} if ways else {},
+        tables={**situation.outcome.shared.by_key(), **{way.key: way.table for way in ways}} if ways else {},
         names=dict(situation.outcome.names),
         identities=[_entry(way) for way in ways],
         numbers=dataclasses.asdict(situation.declaration.numbers),

@@ -67,6 +67,7 @@ DECLARATION: Spec = {
     "unbound": {"type": "str", "default": "keep"},
     "unbound_local": {"type": "str", "choices": ["none", "main"], "default": "none"},
     "unbound_forwarded": {"type": "list", "elements": "str"},
+    "unbound_backstop": {"type": "bool", "default": False},
     "sysctls": {"type": "list", "elements": "str", "choices": list(SYSCTLS)},
     "numbers": {"type": "dict", "options": NUMBERS},
 }

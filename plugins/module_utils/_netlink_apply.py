@@ -18,7 +18,7 @@ from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
-from ._model.operation import LinkGroup, Operation, Sysctl, Target
+from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl, Target
 from ._model.route import Route
 from ._model.rule import Rule
 from ._netlink_codec import Codec, Content, Message
@@ -37,7 +37,10 @@ _REQUESTS = {
     "route": {"add": "RTM_NEWROUTE", "replace": "RTM_NEWROUTE", "remove": "RTM_DELROUTE"},
     "group": {"set": "RTM_SETLINK"},
 }
-_WITHOUT_MESSAGE = bytearray()  # of a sysctl, which is a file
+_OTHER_KINDS = ("sysctl", "link")  # what takes no message, or more than one
+_WITHOUT_MESSAGE = bytearray()
+# What leads nowhere: a device that drops what it is given, or a bridge without ports where the kernel has none.
+_NOWHERE_KINDS = ("dummy", "bridge")
 _FLAGS = {"add": NLM_F_CREATE | NLM_F_EXCL, "replace": NLM_F_CREATE | NLM_F_REPLACE, "remove": 0, "set": 0}
 
 Answers = list[t.Optional[Refused]]
@@ -67,13 +70,25 @@ class Transaction:
         self._done: list[Operation] = []
 
     def run(self, operations: t.Sequence[Operation]) -> None:
-        """Everything is encoded before the first change, so that a device that is missing changes nothing."""
+        """Everything is encoded before the first change, so that a device that is missing changes nothing.
+
+        A device of our own has to be made before what names it can be encoded.
+        """
         self._require_dscp(operations)
-        batches = [self._prepare(batch) for batch in _batches(operations)]
-        for batch in batches:
-            failed = self._send(batch)
-            if failed is not None:
-                raise self._undone(*failed)
+        made = [operation for operation in operations if (operation.op, operation.kind) == ("add", "link")]
+        rest = [operation for operation in operations if operation not in made]
+        for part in filter(None, (made, rest)):
+            for batch in self._prepared(part):
+                failed = self._send(batch)
+                if failed is not None:
+                    raise self._undone(*failed)
+
+    def _prepared(self, operations: t.Sequence[Operation]) -> list[list[Prepared]]:
+        try:
+            return [self._prepare(batch) for batch in _batches(operations)]
+        except RoutingError:
+            self._take_back()
+            raise
 
     def _require_dscp(self, operations: t.Sequence[Operation]) -> None:
         """A kernel that does not know a selector ignores it, and the rule would match everything.
@@ -92,7 +107,7 @@ class Transaction:
 
     def _encode(self, operation: Operation, flags: int | None = None) -> bytearray:
         """The message of an operation. Raises Refused (ENODEV) if it names a device that is not there."""
-        if operation.kind == "sysctl":
+        if operation.kind in _OTHER_KINDS:
             return _WITHOUT_MESSAGE
         message, content = _content(operation, self._index)
         asked = NLM_F_REQUEST | NLM_F_ACK | (_FLAGS[operation.op] if flags is None else flags)
@@ -120,14 +135,41 @@ class Transaction:
 
     def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
         """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
-        if batch[0][0].kind == "sysctl":
-            return [_written(operation.target) for operation, _request in batch]
+        if batch[0][0].kind in _OTHER_KINDS:
+            return [self._answer_other(operation) for operation, _request in batch]
         held = Held(self._kernel)
         missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
         if any(missed) and batch[0][0].kind == "rule":
             return [self._answer_alone(prepared) for prepared in batch]
         answers = iter(self._kernel.tell([request for (_operation, request), miss in zip(batch, missed) if not miss]))
         return [Refused(errno.ESRCH) if miss else next(answers) for miss in missed]
+
+    def _answer_other(self, operation: Operation) -> Refused | None:
+        if isinstance(operation.target, OwnLink):
+            return self._change_link(operation.op, operation.target)
+        return _written(operation.target)
+
+    def _change_link(self, op: str, link: OwnLink) -> Refused | None:
+        if op == "remove":
+            return self._tell_link("RTM_DELLINK", 0, host_messages.encode_name(link.name))
+        if op == "add":
+            for kind in _NOWHERE_KINDS:
+                new = host_messages.encode_new_link(link.name, kind)
+                refused = self._tell_link("RTM_NEWLINK", NLM_F_CREATE | NLM_F_EXCL, new)
+                if refused is None or refused.errno != errno.EOPNOTSUPP:
+                    break
+            if refused is not None:
+                return refused
+        settings = (
+            host_messages.encode_without_addresses(link.name),
+            host_messages.encode_up(link.name, up=link.up),
+        )
+        answers = (self._tell_link("RTM_SETLINK", 0, content) for content in settings)
+        return next((answer for answer in answers if answer is not None), None)
+
+    def _tell_link(self, request: str, flags: int, content: Content) -> Refused | None:
+        asked = NLM_F_REQUEST | NLM_F_ACK | flags
+        return self._kernel.tell([self._codec.encode(host_messages.LINK, request, asked, content)])[0]
 
     def _answer_alone(self, prepared: Prepared) -> Refused | None:
         operation, request = prepared
@@ -164,12 +206,16 @@ class Transaction:
         return self._kernel.tell([self._encode(Operation("remove", hit))])[0]
 
     def _undone(self, operation: Operation, refused: Refused) -> RoutingError:
-        """Take back what was done, the last first; the error to raise."""
-        batches = _batches([_inverse(done) for done in reversed(self._done)])
-        left = [text for batch in batches for text in self._back(batch)]
+        """Take back what was done; the error to raise."""
+        left = self._take_back()
         if left:
             refused = Refused(refused.errno, f"{refused.text}; could not be undone: {', '.join(left)}")
         return failure(refused, _text(operation))
+
+    def _take_back(self) -> list[str]:
+        """Take back what was done, the last first; what could not be, and why."""
+        batches = _batches([_inverse(done) for done in reversed(self._done)])
+        return [text for batch in batches for text in self._back(batch)]
 
     def _back(self, inverses: t.Sequence[Operation]) -> list[str]:
         """Carry out inverse operations; those that failed, and why."""

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 import typing as t
 
 from ._model.state import Address, Link
@@ -18,6 +19,7 @@ LINK = Message(
     ("IFLA_IFNAME", "IFLA_MASTER", "IFLA_LINKINFO", "IFLA_GROUP", "IFLA_EXT_MASK", "IFLA_CARRIER"),
     missing=(
         (3, "IFLA_IFNAME", "asciiz"),
+        (26, "IFLA_AF_SPEC", "cdata"),
         (10, "IFLA_MASTER", "uint32"),
         (27, "IFLA_GROUP", "uint32"),
         (29, "IFLA_EXT_MASK", "uint32"),
@@ -31,6 +33,8 @@ _IFF_UP = 0x1
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: most of a link's message is counters
 _SECONDARY, _DEPRECATED, _TENTATIVE = 0x01, 0x20, 0x40
 _NTF_ROUTER = 0x80
+# IFLA_AF_SPEC: AF_INET6 (10) with IFLA_INET6_ADDR_GEN_MODE (8) none (1).
+_NO_ADDRESSES = struct.pack("=HHHHB3x", 12, 10, 5, 8, 1)
 
 
 def encode_links() -> Content:
@@ -41,6 +45,26 @@ def encode_links() -> Content:
 def encode_group(index: int, group: int) -> Content:
     """A change of a device's group and of nothing else."""
     return Content({"index": index}, [("IFLA_GROUP", group)])
+
+
+def encode_new_link(name: str, kind: str) -> Content:
+    """A new device, which is down."""
+    return Content({}, [("IFLA_IFNAME", name), ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]})])
+
+
+def encode_without_addresses(name: str) -> Content:
+    """No link-local address; it has to be said before the device goes up."""
+    return Content({}, [("IFLA_IFNAME", name), ("IFLA_AF_SPEC", _NO_ADDRESSES)])
+
+
+def encode_up(name: str, *, up: bool) -> Content:
+    """A device up or down."""
+    return Content({"flags": _IFF_UP if up else 0, "change": _IFF_UP}, [("IFLA_IFNAME", name)])
+
+
+def encode_name(name: str) -> Content:
+    """The device of that name."""
+    return Content({}, [("IFLA_IFNAME", name)])
 
 
 def decode_link(fields: t.Mapping[str, t.Any]) -> Link:

@@ -47,9 +47,17 @@ def parse_declaration(name: str, params: Params, numbers: Numbers, tables: Table
         unbound=params.get("unbound") or "keep",
         unbound_local=params.get("unbound_local") or "none",
         unbound_forwarded=tuple(params.get("unbound_forwarded") or ()),
+        unbound_backstop=bool(params.get("unbound_backstop")),
         sysctls=tuple(dict.fromkeys(params.get("sysctls") or ())),
         numbers=numbers,
     )
+    if declaration.unbound_backstop and declaration.unbound == "keep":
+        raise InvalidInput(
+            "would close what main decides",
+            field="unbound_backstop",
+            value=True,
+            accepted="unbound with the name of an identity",
+        )
     _refuse_twice(declaration)
     return declaration
 

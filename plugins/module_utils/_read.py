@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ._errors import Conflict
-from ._model.operation import LinkGroup, Sysctl
+from ._model.operation import LinkGroup, OwnLink, Sysctl
 from ._model.path import ERRORS
 from ._model.route import Route
 from ._model.rule import Rule
@@ -74,7 +74,16 @@ def read_current(kernel: Readable, desired: Desired, scope: Scope) -> Current:
     ]
     groups = [LinkGroup(link.name, link.group) for link in kernel.links()]
     occupied = tuple(_occupied(kernel, desired, scope))
-    return Current(tuple(rules), tuple(own), occupied, tuple(groups), tuple(_sysctls(kernel, desired)))
+    links = tuple(_own_links(kernel, desired, scope))
+    return Current(tuple(rules), tuple(own), occupied, tuple(groups), tuple(_sysctls(kernel, desired)), links)
+
+
+def _own_links(kernel: Readable, desired: Desired, scope: Scope) -> t.Iterator[OwnLink]:
+    """Devices that this set has made, or that it shares with another."""
+    asked = {link.name for link in desired.links}
+    for link in kernel.links():
+        if link.name in asked | scope.links:
+            yield OwnLink(link.name, link.up)
 
 
 def _sysctls(kernel: Readable, desired: Desired) -> t.Iterator[Sysctl]:

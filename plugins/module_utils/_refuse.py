@@ -11,13 +11,14 @@ import dataclasses
 import platform
 import typing as t
 
-from ._errors import InvalidInput
+from ._errors import Conflict, InvalidInput
 from ._model.fields import FAMILY_NAMES
 from ._model.rule import refuse_unsupported
 from ._reach import completed
 
 if t.TYPE_CHECKING:
     from ._model.declaration import Declaration
+    from ._model.operation import OwnLink
     from ._model.route import Route
     from ._model.rule import Rule
     from ._reading import Readable
@@ -41,6 +42,19 @@ def _completed(route: Route, index: int, kernel: Readable, *, patient: bool) -> 
         if patient:
             return None
         raise
+
+
+def refuse_foreign_links(wanted: t.Iterable[OwnLink], known: t.Container[str], kernel: Readable) -> None:
+    """Refuse to take a device for ours that no set has made. Raises Conflict."""
+    present = {link.name for link in kernel.links()}
+    for link in wanted:
+        if link.name in present and link.name not in known:
+            raise Conflict(
+                "is a device that somebody else has made",
+                field="unbound_backstop",
+                value=link.name,
+                accepted="that name free for a device of our own",
+            )
 
 
 def refuse_lost_gotos(rules: t.Sequence[Rule], planned: t.Iterable[Rule], kernel: Readable) -> None:

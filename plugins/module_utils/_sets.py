@@ -35,6 +35,7 @@ class Scope:
     foreign_rules: frozenset[Rule]  # of other sets
     foreign_routes: frozenset[Route]
     foreign_tables: frozenset[int]
+    links: frozenset[str] = frozenset()  # devices that this set alone has made
 
     def owns_rule(self, rule: Rule) -> bool:
         """A rule of our block, or one that this set wrote down."""
@@ -64,12 +65,14 @@ class Scope:
         return frozenset(route.key for route in self.foreign_routes)
 
 
-def scope_of(numbers: Numbers, mine: t.Iterable[Record], others: t.Iterable[Record]) -> Scope:
+def scope_of(numbers: Numbers, mine: t.Sequence[Record], others: t.Iterable[Record]) -> Scope:
     """The scope of a set, from its own records (current and begun) and those of the others."""
     rules, routes = _objects(mine)
     other_rules, other_routes = _objects(records := list(others))
     tables = frozenset(number for record in records for number in _tables(record))
-    return Scope(numbers, rules, routes, other_rules, other_routes, tables)
+    links = frozenset(name for record in mine for name in record.links)
+    links -= {name for record in records for name in record.links}
+    return Scope(numbers, rules, routes, other_rules, other_routes, tables, links)
 
 
 def _objects(records: t.Iterable[Record]) -> tuple[frozenset[Rule], frozenset[Route]]:

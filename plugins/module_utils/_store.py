@@ -38,6 +38,7 @@ class Record:
     declaration: dict[str, t.Any] = dataclasses.field(default_factory=dict)  # as the user gave it, normalised
     objects: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # rules and routes, see objects_from
     groups: dict[str, int] = dataclasses.field(default_factory=dict)  # device: its group before us
+    links: list[str] = dataclasses.field(default_factory=list)  # devices of our own
     sysctls: dict[str, str] = dataclasses.field(default_factory=dict)  # path below /proc/sys/net: its value before us
     tables: dict[str, int] = dataclasses.field(default_factory=dict)  # identity or device: table number
     names: dict[str, int] = dataclasses.field(default_factory=dict)  # names given to tables

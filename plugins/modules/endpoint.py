@@ -190,6 +190,15 @@ options:
     type: str
     choices: [none, main]
     default: none
+  unbound_backstop:
+    description:
+      - A kill switch. If O(unbound) names an identity, refuse unbound traffic rather than let it leave another way
+        while the identity has no way out, in both address families, also in one that the identity lacks. Host-internal
+        networks, and with O(unbound_local=main) the specific routes of table main, are still reached.
+      - For IPv6 it makes a device of its own, C(fleetvpn0), which leads nowhere. Sockets that are bound to the uplink's
+        device, and those that have chosen the outside address, are not unbound.
+    type: bool
+    default: false
   unbound_forwarded:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list

@@ -17,10 +17,16 @@ import typing as t
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import (
+    LinkGroup,
+    Operation,
+    OwnLink,
+    Sysctl,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import ERROR_TYPES, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import NOWHERE_DEVICE
 
 MAIN, LOCAL = 254, 255
 KERNEL = 2  # the protocol number of what the kernel itself has made
@@ -217,7 +223,7 @@ class MemoryKernel:
         names = [target.name] if isinstance(target, LinkGroup) else []
         if isinstance(target, Route):
             names = [way.dev for way in target.ways if way.dev is not None]
-        if operation.op != "remove" and not set(names) <= set(self._links):
+        if operation.op != "remove" and not set(names) - {NOWHERE_DEVICE} <= set(self._links):
             raise _error(operation, OSError(errno.ENODEV, "there is no such device"))
 
     def _carry_out(self, operation: Operation) -> None:
@@ -226,6 +232,11 @@ class MemoryKernel:
             self._change_rule(operation.op, target)
         elif isinstance(target, Route):
             self._change_route(operation.op, target)
+        elif isinstance(target, OwnLink):
+            if operation.op == "remove":
+                self.unlink(target.name)
+            else:
+                self.link(target.name, kind="dummy", up=target.up)
         elif isinstance(target, Sysctl):
             if target.name not in self.sysctls:
                 raise OSError(errno.ENOENT, "No such file or directory")

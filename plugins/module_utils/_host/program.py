@@ -70,6 +70,7 @@ MODULES = (
     "_recipe.closed",
     "_recipe.facts",
     "_recipe.local",
+    "_recipe.nowhere",
     "_recipe.rules",
     "_recipe.sysctls",
     "_recipe.tables",

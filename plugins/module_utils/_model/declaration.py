@@ -127,6 +127,7 @@ class Declaration:
     unbound: str = "keep"
     unbound_local: str = "none"
     unbound_forwarded: tuple[str, ...] = ()
+    unbound_backstop: bool = False
     sysctls: tuple[str, ...] = ()  # words of SYSCTLS: what may be changed
     numbers: Numbers = Numbers()
 

@@ -38,12 +38,27 @@ class Sysctl:
         return f"net.{self.name.translate(str.maketrans('./', '/.'))}={self.value}"
 
 
-Target = t.Union[Rule, Route, LinkGroup, Sysctl]
+@dataclasses.dataclass(frozen=True)
+class OwnLink:
+    """A device of our own that leads nowhere: no addresses, no ports, and nobody at its other end."""
+
+    name: str
+    up: bool = True
+
+    def text(self) -> str:
+        """As `ip link` takes it."""
+        return f"dev {self.name} addrgenmode none {'up' if self.up else 'down'}"
+
+
+Target = t.Union[Rule, Route, LinkGroup, Sysctl, OwnLink]
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """C(op) is add, replace, remove (rules, routes) or set (groups, sysctls); C(before) is what is displaced."""
+    """C(op) is add, replace, remove (rules, routes, links) or set (groups, sysctls, links that are down or up).
+
+    C(before) is what is displaced.
+    """
 
     op: str
     target: Target
@@ -51,8 +66,9 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """rule, route, group or sysctl."""
-        return {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl"}[type(self.target)]
+        """rule, route, group, sysctl or link."""
+        kinds = {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl", OwnLink: "link"}
+        return kinds[type(self.target)]
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""

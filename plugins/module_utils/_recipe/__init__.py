@@ -17,10 +17,11 @@ from .._model.route import Route
 from .._plan import Desired
 from .facts import Facts, uplink_devices
 from .local import local_devices, local_routes
+from .nowhere import closed_families, nowhere_links, nowhere_routes
 from .rules import build_rules
 from .sysctls import sysctls
 from .tables import destination_routes, way_routes
-from .ways import LOCAL, Way, find_ways
+from .ways import SharedTables, Way, find_ways
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Outcome:
 
     desired: Desired
     ways: tuple[Way, ...]
-    local: int  # the number of T_loc
+    shared: SharedTables
     ready: frozenset[tuple[str, int]]  # (way, family) pairs that have a usable default now
     names: tuple[tuple[str, int], ...]  # tables to be named
 
@@ -37,21 +38,24 @@ class Outcome:
 def build(declaration: Declaration, facts: Facts) -> Outcome:
     """The whole recipe for one set on one host."""
     _refuse_unknown_unbound(declaration)
-    ways, local = find_ways(declaration, facts)
+    ways, shared = find_ways(declaration, facts)
+    closed = closed_families(declaration, ways, facts)
     uplinks = [way for way in ways if not way.identity.by_tunnel]
     several = len({way.device for way in uplinks if way.device}) > 1
     routes = [r for way in ways for r in way_routes(way, declaration, facts, several_uplinks=several)]
     ready = frozenset((way.key, r.family) for way in ways for r in routes if _is_default_of(way, r))
     internal = _internal(declaration, ways, facts) if ways else []
-    routes += local_routes(_prefixes(declaration), internal, facts, local, declaration.numbers.protocol)
+    routes += local_routes(_prefixes(declaration), internal, facts, shared.local, declaration.numbers.protocol)
     routes += [r for way in ways for r in destination_routes(way, declaration, facts)]
+    routes += nowhere_routes(closed, shared, declaration.numbers.protocol)
     desired = Desired(
-        rules=(*build_rules(declaration, ways, local, ready, facts), *declaration.rules),
+        rules=(*build_rules(declaration, ways, shared, ready, facts), *declaration.rules),
         routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
         groups=_groups(declaration, ways, facts, several=several),
         sysctls=sysctls(declaration, ways, facts),
+        links=nowhere_links(closed),
     )
-    return Outcome(desired, tuple(ways), local, ready, _names(declaration, ways, local))
+    return Outcome(desired, tuple(ways), shared, ready, _names(declaration, ways, shared))
 
 
 def _is_default_of(way: Way, route: Route) -> bool:
@@ -88,8 +92,9 @@ def _groups(declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, se
     return tuple(LinkGroup(name, declaration.numbers.group) for name in sorted(grouped) if facts.link(name))
 
 
-def _names(declaration: Declaration, ways: t.Sequence[Way], local: int) -> tuple[tuple[str, int], ...]:
+def _names(declaration: Declaration, ways: t.Sequence[Way], shared: SharedTables) -> tuple[tuple[str, int], ...]:
     """Table names, the set's name among them unless it is the usual one."""
     prefix = "fleetvpn" if declaration.name == "main" else f"fleetvpn_{declaration.name}"
-    own = ((f"{prefix}_{way.key}", way.table) for way in ways)
-    return (*declaration.tables, (f"{prefix}_{LOCAL}", local), *own) if ways else declaration.tables
+    own = {**shared.by_key(), **{way.key: way.table for way in ways}}
+    named = tuple((f"{prefix}_{key}", table) for key, table in own.items())
+    return (*declaration.tables, *named) if ways else declaration.tables

@@ -17,6 +17,7 @@ from .facts import LOOPBACK, Facts, Remembered, covers, matching, server_routes,
 
 RETIRED = 4  # addresses kept for each family
 LOCAL = "local"  # the key of T_loc; no identity may have this name
+NOWHERE = "none"  # of the table that leads nowhere; nor this one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,19 @@ class Way:
         }
 
 
-def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
-    """The ways of all identities, and the number of T_loc."""
+class SharedTables(t.NamedTuple):
+    """The tables that belong to no way."""
+
+    local: int  # T_loc
+    nowhere: int | None  # if anything is to be closed
+
+    def by_key(self) -> dict[str, int]:
+        """Their numbers as a record keeps them."""
+        return {LOCAL: self.local, **({} if self.nowhere is None else {NOWHERE: self.nowhere})}
+
+
+def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], SharedTables]:
+    """The ways of all identities, and the numbers of the other tables."""
     tunnels = tunnel_devices(declaration, facts)
     egresses = [
         (key, identity, device)
@@ -65,7 +77,8 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
     _refuse_twins(ways)
     _refuse_second_holders(ways, facts)
-    return ways, local
+    closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
+    return ways, SharedTables(local, tables.number(NOWHERE, None) if closed else None)
 
 
 def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:
