@@ -16,8 +16,9 @@ import hashlib
 import json
 import typing as t
 
-from ._errors import VerificationError
+from ._errors import NotSupported, VerificationError
 from ._model.declaration import Declaration
+from ._model.guard import Guard
 from ._model.operation import LinkGroup
 from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
@@ -27,7 +28,7 @@ from ._reading import Reading
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
 from ._recipe.ways import Way
-from ._refuse import fitted, refuse_lost_gotos
+from ._refuse import fitted, refuse_lost_gotos, unguarded_warning, why_unguarded
 from ._sets import Scope, choose_numbers, refuse_found, refuse_shared, remembered, scope_of
 from ._store import Record, Store, objects_from
 from ._verify import Proof, identity_paths, prove
@@ -91,6 +92,7 @@ class Result:
     paths: tuple[dict[str, t.Any], ...]
     warnings: tuple[str, ...]
     record: Record
+    unguarded: NotSupported | None = None  # why the egress guard that is asked for cannot be had
 
     @property
     def changed(self) -> bool:
@@ -108,6 +110,7 @@ class _Situation:
     facts: Facts
     outcome: Outcome
     desired: Desired
+    unguarded: NotSupported | None
 
 
 def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
@@ -128,29 +131,38 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
         proof, paths = work.carry_out(plan)
     else:
         proof, paths = work.verify()
-    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record)
+    warnings += [unguarded_warning(situation.unguarded)] if situation.unguarded else []
+    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record, situation.unguarded)
 
 
 def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
     """Everything that is read, and everything that can be refused."""
-    mine, others = _records(host, request.name)
+    mine, others, unfinished = _records(host, request.name)
     record = mine[0] if mine else None
     numbers = choose_numbers(request.params.get("numbers") or {}, record, others)
     declaration = parse_declaration(request.name, {} if request.absent else request.params, numbers, host.table)
     declaration = fitted(declaration, kernel, patient=not request.undo_wrong)
     refuse_shared(declaration, others)
-    scope = scope_of(numbers, mine, others.values())
+    scope = scope_of(numbers, mine, others.values(), name=request.name, unfinished=unfinished)
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
     outcome = build(declaration, facts)
     refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
-    desired = dataclasses.replace(outcome.desired, restored=_restored(record, outcome, facts, numbers.group))
-    return _Situation(declaration, record, scope, facts, outcome, desired)
+    unguarded = why_unguarded(declaration, outcome.desired.guard, kernel, patient=not request.undo_wrong)
+    desired = dataclasses.replace(
+        outcome.desired,
+        restored=_restored(record, outcome, facts, numbers.group),
+        guard=None if unguarded else outcome.desired.guard,
+    )
+    return _Situation(declaration, record, scope, facts, outcome, desired, unguarded)
 
 
-def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record]]:
-    """The records of this set, the current one first and one that was begun after it, and those of the others."""
+def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record], bool]:
+    """The records of this set, the current one first and one that was begun after it, and those of the others.
+
+    The last part tells whether one of this set was begun and never finished.
+    """
     mine: list[Record] = []
     others: dict[str, Record] = {}
     begun: list[Record] = []
@@ -161,7 +173,7 @@ def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Rec
         pending = {key: record for key in store.names() if (record := store.pending(key)) is not None}
         begun += [record for key, record in pending.items() if key == name]
         others.update({f"{key} (begun)": record for key, record in pending.items() if key != name})
-    return [*mine, *begun], others
+    return [*mine, *begun], others, bool(begun)
 
 
 def _named_by_others(host: Surroundings, record: Record | None) -> set[int]:
@@ -194,7 +206,7 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
     ways = situation.outcome.ways
     return Record(
         declaration=dict(request.params),
-        objects=objects_from(rules, routes),
+        objects=objects_from(rules, routes, _kept_guard(situation, request)),
         groups=_groups_before(situation),
         tables={"local": situation.outcome.local, **{way.key: way.table for way in ways}} if ways else {},
         names=dict(situation.outcome.names),
@@ -202,6 +214,11 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
         numbers=dataclasses.asdict(situation.declaration.numbers),
         meta={**request.meta, "when": _now(), "digest": _digest(plan)},
     )
+
+
+def _kept_guard(situation: _Situation, request: Request) -> Guard | None:
+    recorded = None if request.prune else next(iter(situation.scope.recorded_guards), None)
+    return situation.desired.guard or recorded
 
 
 def _entry(way: Way) -> dict[str, t.Any]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from ._argspec import NETNS, ROUTE, RULE, TABLE, Spec, list_of, merged
-from ._model.declaration import TUNNEL_TYPES
+from ._model.declaration import STRICT_EGRESS, TUNNEL_TYPES
 from ._path_options import paths_spec
 
 TUNNEL: Spec = {
@@ -60,6 +60,8 @@ DECLARATION: Spec = {
     "unbound": {"type": "str", "default": "keep"},
     "unbound_local": {"type": "str", "choices": ["none", "main"], "default": "none"},
     "unbound_forwarded": {"type": "list", "elements": "str"},
+    "strict_egress": {"type": "str", "choices": list(STRICT_EGRESS), "default": "true"},
+    "strict_ingress": {"type": "bool", "default": False},
     "numbers": {"type": "dict", "options": NUMBERS},
 }
 

@@ -14,11 +14,13 @@ import platform
 import socket
 import typing as t
 
+from . import _guard
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
-from ._model.operation import Operation, Target
+from ._model.guard import Guard
+from ._model.operation import LinkGroup, Operation, Target
 from ._model.route import Route
 from ._model.rule import Rule
 from ._netlink_codec import Codec, Content, Message
@@ -90,7 +92,9 @@ class Transaction:
 
     def _encode(self, operation: Operation, flags: int | None = None) -> bytearray:
         """The message of an operation. Raises Refused (ENODEV) if it names a device that is not there."""
-        message, content = _content(operation, self._index)
+        if isinstance(operation.target, Guard):
+            return bytearray(_guard.script(operation.op, operation.target))
+        message, content = _content(operation.target, self._index)
         asked = NLM_F_REQUEST | NLM_F_ACK | (_FLAGS[operation.op] if flags is None else flags)
         return self._codec.encode(message, _REQUESTS[operation.kind][operation.op], asked, content)
 
@@ -116,6 +120,8 @@ class Transaction:
 
     def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
         """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
+        if batch[0][0].kind == "guard":
+            return [_load(script) for _operation, script in batch]
         held = Held(self._kernel)
         missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
         if any(missed) and batch[0][0].kind == "rule":
@@ -234,8 +240,15 @@ def device_index(name: str) -> int:
         raise Refused(errno.ENODEV, f"there is no device {name!r}") from exc
 
 
-def _content(operation: Operation, index: route_messages.Index) -> tuple[Message, Content]:
-    target = operation.target
+def _load(script: bytearray) -> Refused | None:
+    try:
+        _guard.load(bytes(script))
+    except Refused as refused:
+        return refused
+    return None
+
+
+def _content(target: Rule | Route | LinkGroup, index: route_messages.Index) -> tuple[Message, Content]:
     if isinstance(target, Rule):
         return rule_messages.MESSAGE, rule_messages.encode(target)
     if isinstance(target, Route):

@@ -8,7 +8,8 @@
 The order is the safety: after each single operation no packet leaves by a wrong device. Routes and device groups go in
 before the rules that look them up, groups behind the routes that replace what main answered before; rules in the order
 of their desired list (which the recipe makes safe), then routes in main that draw unbound traffic; what is no longer
-asked for goes out in the opposite order, the backstop of an identity after all else of it.
+asked for goes out in the opposite order, the backstop of an identity after all else of it. The egress guard is first in
+and last out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import dataclasses
 import typing as t
 
 from ._errors import Conflict
+from ._model.guard import Guard
 from ._model.operation import LinkGroup, Operation
 from ._model.route import Route
 from ._model.rule import Rule
@@ -33,6 +35,7 @@ class Desired:
     routes: tuple[Route, ...] = ()
     groups: tuple[LinkGroup, ...] = ()
     restored: tuple[LinkGroup, ...] = ()  # devices that get back the group which they had before us
+    guard: Guard | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Current:
     routes: tuple[Route, ...] = ()
     occupied: tuple[Route, ...] = ()
     groups: tuple[LinkGroup, ...] = ()
+    guard: Guard | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,7 @@ def make_plan(desired: Desired, current: Current) -> Plan:
     _refuse_occupied(desired.routes, current.occupied)
     incoming, outgoing = _route_changes(desired.routes, current.routes)
     steps = [
+        *_guard_change(desired.guard, current.guard),
         *(o for o in incoming if not _draws_unbound(o)),
         *_group_changes(desired.groups, current.groups),
         *_missing_rules(desired.rules, current.rules),
@@ -86,7 +91,15 @@ def make_plan(desired: Desired, current: Current) -> Plan:
         *_group_changes(desired.restored, current.groups),
         *(o for o in outgoing if not _draws_unbound(o)),
     ]
-    return Plan((*steps, *_second_look(steps, desired.rules)))
+    leaving = [Operation("remove", current.guard)] if current.guard and not desired.guard else []
+    return Plan((*steps, *_second_look(steps, desired.rules), *leaving))
+
+
+def _guard_change(desired: Guard | None, current: Guard | None) -> t.Iterator[Operation]:
+    if desired is not None and current is None:
+        yield Operation("add", desired)
+    elif desired is not None and desired != current:
+        yield Operation("replace", desired, current)
 
 
 def _second_look(steps: t.Sequence[Operation], rules: t.Sequence[Rule]) -> t.Iterator[Operation]:

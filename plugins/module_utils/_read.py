@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ._errors import Conflict
+from ._errors import Conflict, NotPermitted, NotSupported
+from ._model.guard import Guard
 from ._model.operation import LinkGroup
 from ._model.path import ERRORS
 from ._model.route import Route
@@ -72,7 +74,27 @@ def read_current(kernel: Readable, desired: Desired, scope: Scope) -> Current:
         if scope.owns_rule(rule) or _ours(rule, wanted, scope)
     ]
     groups = [LinkGroup(link.name, link.group) for link in kernel.links()]
-    return Current(tuple(rules), tuple(own), tuple(_occupied(kernel, desired, scope)), tuple(groups))
+    occupied = tuple(_occupied(kernel, desired, scope))
+    return Current(tuple(rules), tuple(own), occupied, tuple(groups), _held_guard(kernel, desired, scope))
+
+
+def _held_guard(kernel: Readable, desired: Desired, scope: Scope) -> Guard | None:
+    """Our nftables table, looked for only where it may be: that starts a program."""
+    held = None
+    if desired.guard or scope.recorded_guards or scope.unfinished:
+        # Who may not look, as check mode without privilege, has no set yet; who has no nft has been told.
+        with contextlib.suppress(NotSupported, NotPermitted):
+            held = kernel.guard(scope.guard_table)
+    if held is None or scope.owns_guard(held):
+        return held
+    if desired.guard is not None:
+        raise Conflict(
+            "is somebody else's: no set has it in its record",
+            field="nftables",
+            value=held.text(),
+            accepted=f"that table removed by its owner (nft delete {held.text()}), or strict_egress: false",
+        )
+    return None
 
 
 def _ours(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> bool:

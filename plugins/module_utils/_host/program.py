@@ -29,6 +29,7 @@ SHEBANG = b"#!/usr/bin/python3 -I\n"
 MODULES = (
     "_converge",
     "_errors",
+    "_guard",
     "_host",
     "_host.apply",
     "_host.cli",
@@ -42,6 +43,7 @@ MODULES = (
     "_model",
     "_model.declaration",
     "_model.fields",
+    "_model.guard",
     "_model.operation",
     "_model.path",
     "_model.route",
@@ -67,6 +69,7 @@ MODULES = (
     "_recipe",
     "_recipe.closed",
     "_recipe.facts",
+    "_recipe.guard",
     "_recipe.local",
     "_recipe.rules",
     "_recipe.tables",

@@ -20,6 +20,7 @@ from .rule import Rule
 
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
+STRICT_EGRESS = ("true", "any", "false")
 TUNNEL_TYPES = ("wireguard", "openvpn")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
 # A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
@@ -103,6 +104,8 @@ class Declaration:
     unbound: str = "keep"
     unbound_local: str = "none"
     unbound_forwarded: tuple[str, ...] = ()
+    strict_egress: str = "true"  # one of STRICT_EGRESS
+    strict_ingress: bool = False
     numbers: Numbers = Numbers()
 
 

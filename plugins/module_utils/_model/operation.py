@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .guard import Guard
 from .route import Route
 from .rule import Rule
 
@@ -26,12 +27,12 @@ class LinkGroup:
         return f"dev {self.name} group {self.group}"
 
 
-Target = t.Union[Rule, Route, LinkGroup]
+Target = t.Union[Rule, Route, LinkGroup, Guard]
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """C(op) is add, replace, remove (rules, routes) or set (device groups); C(before) is what is displaced."""
+    """C(op) is add, replace, remove (rules, routes, guard) or set (device groups); C(before) is what is displaced."""
 
     op: str
     target: Target
@@ -39,8 +40,8 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """rule, route or group."""
-        return {Rule: "rule", Route: "route", LinkGroup: "group"}[type(self.target)]
+        """rule, route, group or guard."""
+        return {Rule: "rule", Route: "route", LinkGroup: "group", Guard: "guard"}[type(self.target)]
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""
