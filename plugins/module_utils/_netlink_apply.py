@@ -14,16 +14,19 @@ import platform
 import socket
 import typing as t
 
+from . import _guard
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
+from ._model.guard import Guard
 from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl, Target
 from ._model.route import Route
 from ._model.rule import Rule
 from ._netlink_codec import Codec, Content, Message
+from ._netlink_link import change_link
 from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Refused
-from ._sysctl import write_sysctl
+from ._sysctl import change_sysctl
 
 # What the kernel answers when an operation has nothing left to do.
 _NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, errno.ENODEV)}
@@ -37,10 +40,6 @@ _REQUESTS = {
     "route": {"add": "RTM_NEWROUTE", "replace": "RTM_NEWROUTE", "remove": "RTM_DELROUTE"},
     "group": {"set": "RTM_SETLINK"},
 }
-_OTHER_KINDS = ("sysctl", "link")  # what takes no message, or more than one
-_WITHOUT_MESSAGE = bytearray()
-# What leads nowhere: a device that drops what it is given, or a bridge without ports where the kernel has none.
-_NOWHERE_KINDS = ("dummy", "bridge")
 _FLAGS = {"add": NLM_F_CREATE | NLM_F_EXCL, "replace": NLM_F_CREATE | NLM_F_REPLACE, "remove": 0, "set": 0}
 
 Answers = list[t.Optional[Refused]]
@@ -107,9 +106,11 @@ class Transaction:
 
     def _encode(self, operation: Operation, flags: int | None = None) -> bytearray:
         """The message of an operation. Raises Refused (ENODEV) if it names a device that is not there."""
-        if operation.kind in _OTHER_KINDS:
-            return _WITHOUT_MESSAGE
-        message, content = _content(operation, self._index)
+        if isinstance(operation.target, (Sysctl, OwnLink)):
+            return bytearray()  # a file, or more than one message
+        if isinstance(operation.target, Guard):
+            return bytearray(_guard.script(operation.op, operation.target))
+        message, content = _content(operation.target, self._index)
         asked = NLM_F_REQUEST | NLM_F_ACK | (_FLAGS[operation.op] if flags is None else flags)
         return self._codec.encode(message, _REQUESTS[operation.kind][operation.op], asked, content)
 
@@ -135,7 +136,9 @@ class Transaction:
 
     def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
         """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
-        if batch[0][0].kind in _OTHER_KINDS:
+        if batch[0][0].kind == "guard":
+            return [_load(script) for _operation, script in batch]
+        if batch[0][0].kind in ("sysctl", "link"):
             return [self._answer_other(operation) for operation, _request in batch]
         held = Held(self._kernel)
         missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
@@ -145,31 +148,12 @@ class Transaction:
         return [Refused(errno.ESRCH) if miss else next(answers) for miss in missed]
 
     def _answer_other(self, operation: Operation) -> Refused | None:
+        """Carry out what is no single message of netlink."""
         if isinstance(operation.target, OwnLink):
-            return self._change_link(operation.op, operation.target)
-        return _written(operation.target)
-
-    def _change_link(self, op: str, link: OwnLink) -> Refused | None:
-        if op == "remove":
-            return self._tell_link("RTM_DELLINK", 0, host_messages.encode_name(link.name))
-        if op == "add":
-            for kind in _NOWHERE_KINDS:
-                new = host_messages.encode_new_link(link.name, kind)
-                refused = self._tell_link("RTM_NEWLINK", NLM_F_CREATE | NLM_F_EXCL, new)
-                if refused is None or refused.errno != errno.EOPNOTSUPP:
-                    break
-            if refused is not None:
-                return refused
-        settings = (
-            host_messages.encode_without_addresses(link.name),
-            host_messages.encode_up(link.name, up=link.up),
-        )
-        answers = (self._tell_link("RTM_SETLINK", 0, content) for content in settings)
-        return next((answer for answer in answers if answer is not None), None)
-
-    def _tell_link(self, request: str, flags: int, content: Content) -> Refused | None:
-        asked = NLM_F_REQUEST | NLM_F_ACK | flags
-        return self._kernel.tell([self._codec.encode(host_messages.LINK, request, asked, content)])[0]
+            return change_link(operation.op, operation.target, self._codec, self._kernel.tell)
+        if isinstance(operation.target, Sysctl):
+            return change_sysctl(operation.target)
+        raise TypeError(f"no way to {_text(operation)}")
 
     def _answer_alone(self, prepared: Prepared) -> Refused | None:
         operation, request = prepared
@@ -286,25 +270,20 @@ def device_index(name: str) -> int:
         raise Refused(errno.ENODEV, f"there is no device {name!r}") from exc
 
 
-def _content(operation: Operation, index: route_messages.Index) -> tuple[Message, Content]:
-    target = operation.target
+def _load(script: bytearray) -> Refused | None:
+    try:
+        _guard.load(bytes(script))
+    except Refused as refused:
+        return refused
+    return None
+
+
+def _content(target: Rule | Route | LinkGroup, index: route_messages.Index) -> tuple[Message, Content]:
     if isinstance(target, Rule):
         return rule_messages.MESSAGE, rule_messages.encode(target)
     if isinstance(target, Route):
         return route_messages.MESSAGE, route_messages.encode(target, index)
-    if isinstance(target, LinkGroup):
-        return host_messages.LINK, host_messages.encode_group(index(target.name), target.group)
-    raise TypeError(f"no message for {target.text()}")
-
-
-def _written(target: Target) -> Refused | None:
-    """Write a sysctl; what the kernel had against it."""
-    if isinstance(target, Sysctl):
-        try:
-            write_sysctl(target.name, target.value)
-        except OSError as exc:
-            return Refused(exc.errno or errno.EIO, exc.strerror or "")
-    return None
+    return host_messages.LINK, host_messages.encode_group(index(target.name), target.group)
 
 
 def _inverse(operation: Operation) -> Operation:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import ipaddress
-import struct
 import typing as t
 
 from ._model.state import Address, Link
@@ -29,12 +28,10 @@ LINK = Message(
 ADDRESS = Message("ifaddrmsg", ("IFA_ADDRESS", "IFA_LOCAL", "IFA_FLAGS"))
 NEIGHBOUR = Message("ndmsg", ("NDA_DST",))
 
-_IFF_UP = 0x1
+IFF_UP = 0x1
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: most of a link's message is counters
 _SECONDARY, _DEPRECATED, _TENTATIVE = 0x01, 0x20, 0x40
 _NTF_ROUTER = 0x80
-# IFLA_AF_SPEC: AF_INET6 (10) with IFLA_INET6_ADDR_GEN_MODE (8) none (1).
-_NO_ADDRESSES = struct.pack("=HHHHB3x", 12, 10, 5, 8, 1)
 
 
 def encode_links() -> Content:
@@ -47,26 +44,6 @@ def encode_group(index: int, group: int) -> Content:
     return Content({"index": index}, [("IFLA_GROUP", group)])
 
 
-def encode_new_link(name: str, kind: str) -> Content:
-    """A new device, which is down."""
-    return Content({}, [("IFLA_IFNAME", name), ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]})])
-
-
-def encode_without_addresses(name: str) -> Content:
-    """No link-local address; it has to be said before the device goes up."""
-    return Content({}, [("IFLA_IFNAME", name), ("IFLA_AF_SPEC", _NO_ADDRESSES)])
-
-
-def encode_up(name: str, *, up: bool) -> Content:
-    """A device up or down."""
-    return Content({"flags": _IFF_UP if up else 0, "change": _IFF_UP}, [("IFLA_IFNAME", name)])
-
-
-def encode_name(name: str) -> Content:
-    """The device of that name."""
-    return Content({}, [("IFLA_IFNAME", name)])
-
-
 def decode_link(fields: t.Mapping[str, t.Any]) -> Link:
     """The device in a message."""
     return Link(
@@ -74,7 +51,7 @@ def decode_link(fields: t.Mapping[str, t.Any]) -> Link:
         name=fields["IFLA_IFNAME"],
         kind=fields["IFLA_LINKINFO"].get_attr("IFLA_INFO_KIND") if "IFLA_LINKINFO" in fields else None,
         arptype=fields["type"],
-        up=bool(fields["flags"] & _IFF_UP),
+        up=bool(fields["flags"] & IFF_UP),
         carrier=bool(fields.get("IFLA_CARRIER", 0)),
         group=fields.get("IFLA_GROUP", 0),
         master=fields.get("IFLA_MASTER"),

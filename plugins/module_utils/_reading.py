@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
+    from ._model.guard import Guard
     from ._model.route import Route
     from ._model.rule import Rule
     from ._model.state import Address, Flow, Link, Path
@@ -31,6 +32,12 @@ class Readable(t.Protocol):
         self, family: int, *, table: int | None = None, protocol: int | None = None, dev: str | None = None
     ) -> list[Route]:
         """Routes, filtered by the kernel itself. A table that does not exist is empty. Cached clones are left out."""
+
+    def guard(self, table: str) -> Guard | None:
+        """The nftables table of that name, family inet; None if there is none.
+
+        Raises NotSupported where there is no nft, or the kernel lacks nf_tables; NotPermitted.
+        """
 
     def lookup(self, flow: Flow) -> Path:
         """The kernel's answer for one flow, one lookup.
@@ -70,6 +77,11 @@ class Reading:
         """Routes, filtered."""
         key = ("routes", family, table, protocol, dev)
         return self._once(key, lambda: self._kernel.routes(family, table=table, protocol=protocol, dev=dev))
+
+    def guard(self, table: str) -> Guard | None:
+        """The nftables table of that name."""
+        found: list[Guard | None] = self._once(("guard", table), lambda: [self._kernel.guard(table)])
+        return found[0]
 
     def _once(self, key: object, read: t.Callable[[], list[t.Any]]) -> list[t.Any]:
         if key not in self._known:

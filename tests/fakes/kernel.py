@@ -17,6 +17,7 @@ import typing as t
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import Guard
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import (
     LinkGroup,
     Operation,
@@ -96,6 +97,8 @@ class MemoryKernel:
         self.sysctls: dict[str, str] = {"ipv4/conf/all/rp_filter": "0"}
         self.routers: list[tuple[str, str]] = []
         self.nexthops: set[int] = set()
+        self.nft = True  # whether the host has it
+        self.guards: dict[str, Guard] = {}
         self.applied: list[Operation] = []
         self.link("lo", arptype=772)
         self.address("lo", "127.0.0.1/8", scope=254)
@@ -177,6 +180,11 @@ class MemoryKernel:
             and (dev is None or dev in {way.dev for way in route.ways})
         ]
 
+    def guard(self, table: str) -> Guard | None:
+        if not self.nft:
+            raise NotSupported("cannot be used: this host does not have it", field="nft", accepted="package nftables")
+        return self.guards.get(table)
+
     def sysctl(self, path: str) -> str | None:
         return self.sysctls.get(path)
 
@@ -191,14 +199,13 @@ class MemoryKernel:
     def apply(self, operations: t.Sequence[Operation]) -> None:
         for operation in operations:
             self._check_devices(operation)
-        before = (dict(self._links), {family: list(rules) for family, rules in self._rules.items()}, list(self._routes))
-        sysctls = dict(self.sysctls)
+        rules = {family: list(rules) for family, rules in self._rules.items()}
+        before = (dict(self._links), rules, list(self._routes), dict(self.guards), dict(self.sysctls))
         for operation in operations:
             try:
                 self._carry_out(operation)
             except OSError as exc:
-                self._links, self._rules, self._routes = before
-                self.sysctls = sysctls
+                self._links, self._rules, self._routes, self.guards, self.sysctls = before
                 raise _error(operation, exc) from exc
             self.applied.append(operation)
 
@@ -241,9 +248,16 @@ class MemoryKernel:
             if target.name not in self.sysctls:
                 raise OSError(errno.ENOENT, "No such file or directory")
             self.sysctls[target.name] = target.value
+        elif isinstance(target, Guard):
+            self._change_guard(operation.op, target)
         else:
             self._links[target.name] = dataclasses.replace(self._links[target.name], group=target.group)
             self._tell("link")
+
+    def _change_guard(self, op: str, guard: Guard) -> None:
+        self.guards.pop(guard.table, None)
+        if op != "remove":
+            self.guards[guard.table] = guard
 
     def _change_rule(self, op: str, rule: Rule) -> None:
         rules = self._rules[rule.family]

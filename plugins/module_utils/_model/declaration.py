@@ -21,6 +21,7 @@ from .rule import Rule
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
 SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
+STRICT_EGRESS = ("true", "any", "false")
 TUNNEL_TYPES = ("wireguard", "openvpn")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
 # A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
@@ -129,6 +130,8 @@ class Declaration:
     unbound_forwarded: tuple[str, ...] = ()
     unbound_backstop: bool = False
     sysctls: tuple[str, ...] = ()  # words of SYSCTLS: what may be changed
+    strict_egress: str = "true"  # one of STRICT_EGRESS
+    strict_ingress: bool = False
     numbers: Numbers = Numbers()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .guard import Guard
 from .route import Route
 from .rule import Rule
 
@@ -50,12 +51,13 @@ class OwnLink:
         return f"dev {self.name} addrgenmode none {'up' if self.up else 'down'}"
 
 
-Target = t.Union[Rule, Route, LinkGroup, Sysctl, OwnLink]
+_KINDS = {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl", OwnLink: "link", Guard: "guard"}
+Target = t.Union[Rule, Route, LinkGroup, Sysctl, OwnLink, Guard]
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """C(op) is add, replace, remove (rules, routes, links) or set (groups, sysctls, links that are down or up).
+    """C(op) is add, replace, remove (rules, routes, links, guard) or set (groups, sysctls, links that are down or up).
 
     C(before) is what is displaced.
     """
@@ -66,9 +68,8 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """rule, route, group, sysctl or link."""
-        kinds = {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl", OwnLink: "link"}
-        return kinds[type(self.target)]
+        """rule, route, group, sysctl, link or guard."""
+        return _KINDS[type(self.target)]
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""

@@ -12,10 +12,12 @@ import typing as t
 
 from .._errors import InvalidInput
 from .._model.declaration import Declaration
+from .._model.guard import assemble, table_of
 from .._model.operation import LinkGroup
 from .._model.route import Route
 from .._plan import Desired
-from .facts import Facts, uplink_devices
+from .facts import Facts, devices_of, uplink_devices
+from .guard import Ground, guard_pieces
 from .local import local_devices, local_routes
 from .nowhere import closed_families, nowhere_links, nowhere_routes
 from .rules import build_rules
@@ -45,7 +47,8 @@ def build(declaration: Declaration, facts: Facts) -> Outcome:
     routes = [r for way in ways for r in way_routes(way, declaration, facts, several_uplinks=several)]
     ready = frozenset((way.key, r.family) for way in ways for r in routes if _is_default_of(way, r))
     internal = _internal(declaration, ways, facts) if ways else []
-    routes += local_routes(_prefixes(declaration), internal, facts, shared.local, declaration.numbers.protocol)
+    near = local_routes(_prefixes(declaration), internal, facts, shared.local, declaration.numbers.protocol)
+    routes += near
     routes += [r for way in ways for r in destination_routes(way, declaration, facts)]
     routes += nowhere_routes(closed, shared, declaration.numbers.protocol)
     desired = Desired(
@@ -54,6 +57,9 @@ def build(declaration: Declaration, facts: Facts) -> Outcome:
         groups=_groups(declaration, ways, facts, several=several),
         sysctls=sysctls(declaration, ways, facts),
         links=nowhere_links(closed),
+        guard=assemble(
+            table_of(declaration.name), guard_pieces(declaration, _ground(declaration, ways, facts, internal, near))
+        ),
     )
     return Outcome(desired, tuple(ways), shared, ready, _names(declaration, ways, shared))
 
@@ -83,12 +89,29 @@ def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> 
     return local_devices(declaration.local_networks, facts, outside)
 
 
+def _carriers(ways: t.Sequence[Way], facts: Facts) -> set[str]:
+    """The devices of uplinks."""
+    uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
+    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    return uplinks | set(uplink_devices(facts, tunnels))
+
+
+def _ground(
+    declaration: Declaration, ways: t.Sequence[Way], facts: Facts, internal: t.Sequence[str], near: t.Sequence[Route]
+) -> Ground:
+    """What the guard has to know. A prefix that is declared to be internal makes its devices so, uplinks apart."""
+    carriers = _carriers(ways, facts)
+    behind = {device for route in near for device in devices_of(route)} - carriers
+    return Ground(
+        tuple(ways), tuple(sorted(carriers)), tuple(sorted({*internal, *behind})), tuple(_prefixes(declaration))
+    )
+
+
 def _groups(declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, several: bool) -> tuple[LinkGroup, ...]:
     """The devices whose routes in main do not count for an uplink's address."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
     tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
-    carriers = uplinks | set(uplink_devices(facts, tunnels))
-    grouped = (tunnels - carriers) | (uplinks if several else set())
+    grouped = (tunnels - _carriers(ways, facts)) | (uplinks if several else set())
     return tuple(LinkGroup(name, declaration.numbers.group) for name in sorted(grouped) if facts.link(name))
 
 

@@ -164,11 +164,11 @@ def _uplink_addresses(
         return tuple(a for a in identity.addresses if a in found)
     others = [other for other in declaration.identities if other is not identity]
     claimed = {address for other in others for address in other.addresses}
-    roaming = [pool for other in others if _may_sit_on(other, device) for pool in other.pools]
+    roaming = [pool for other in others if may_sit_on(other, device) for pool in other.pools]
     return tuple(a for a in found if a not in claimed and not covers(roaming, a))
 
 
-def _may_sit_on(identity: Identity, device: str | None) -> bool:
+def may_sit_on(identity: Identity, device: str | None) -> bool:
     """Whether a tunnel identity says that its addresses may sit on this uplink."""
     return identity.by_tunnel and (
         identity.address_interface == ("any",) or (device is not None and device in identity.address_interface)
