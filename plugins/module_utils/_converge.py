@@ -17,9 +17,10 @@ import json
 import typing as t
 
 from ._borrowed import groups_before, loosened_sysctls, restored_groups, sysctls_before
-from ._errors import VerificationError
+from ._errors import NotSupported, VerificationError
 from ._interest import interest_of
 from ._model.declaration import Declaration
+from ._model.guard import Guard
 from ._netlink_filter import Interest
 from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
@@ -30,7 +31,7 @@ from ._reading import Reading
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
 from ._recipe.ways import Way
-from ._refuse import fitted, refuse_lost_gotos
+from ._refuse import fitted, refuse_foreign_links, refuse_lost_gotos, unguarded_warning, why_unguarded
 from ._sets import Scope, choose_numbers, refuse_found, refuse_shared, remembered, scope_of
 from ._store import Record, Store, objects_from
 from ._verify import Proof, identity_paths, prove
@@ -98,6 +99,7 @@ class Result:
     warnings: tuple[str, ...]
     record: Record
     interest: Interest  # the routes that all this depends on
+    unguarded: NotSupported | None = None  # why the egress guard that is asked for cannot be had
 
     @property
     def changed(self) -> bool:
@@ -116,6 +118,7 @@ class _Situation:
     facts: Facts
     outcome: Outcome
     desired: Desired
+    unguarded: NotSupported | None
 
 
 def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
@@ -140,34 +143,42 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
         proof, paths = work.carry_out(plan)
     else:
         proof, paths = work.verify()
+    warnings += [unguarded_warning(situation.unguarded)] if situation.unguarded else []
     interest = interest_of(situation.declaration, situation.outcome, situation.facts)
-    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record, interest)
+    unguarded = situation.unguarded
+    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record, interest, unguarded)
 
 
 def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
     """Everything that is read, and everything that can be refused."""
-    mine, others = _records(host, request.name)
+    mine, others, unfinished = _records(host, request.name)
     record = mine[0] if mine else None
     numbers = choose_numbers(request.params.get("numbers") or {}, record, others)
     declaration = parse_declaration(request.name, {} if request.absent else request.params, numbers, host.table)
     declaration = fitted(declaration, kernel, patient=not request.undo_wrong)
     refuse_shared(declaration, others)
-    scope = scope_of(numbers, mine, others.values())
+    scope = scope_of(numbers, mine, others.values(), name=request.name, unfinished=unfinished)
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
     outcome = build(declaration, facts, patient=not request.undo_wrong)
+    refuse_foreign_links(outcome.desired.links, {n for each in (*mine, *others.values()) for n in each.links}, kernel)
     refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
+    unguarded = why_unguarded(declaration, outcome.desired.guard, kernel, patient=not request.undo_wrong)
     desired = dataclasses.replace(
         outcome.desired,
         restored=restored_groups(record, outcome.desired, facts, numbers.group),
         loosened=loosened_sysctls(record, others.values(), outcome.desired, facts),
+        guard=None if unguarded else outcome.desired.guard,
     )
-    return _Situation(declaration, record, tuple(others.values()), scope, facts, outcome, desired)
+    return _Situation(declaration, record, tuple(others.values()), scope, facts, outcome, desired, unguarded)
 
 
-def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record]]:
-    """The records of this set, the current one first and one that was begun after it, and those of the others."""
+def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record], bool]:
+    """The records of this set, the current one first and one that was begun after it, and those of the others.
+
+    The last part tells whether one of this set was begun and never finished.
+    """
     mine: list[Record] = []
     others: dict[str, Record] = {}
     begun: list[Record] = []
@@ -178,7 +189,7 @@ def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Rec
         pending = {key: record for key in store.names() if (record := store.pending(key)) is not None}
         begun += [record for key, record in pending.items() if key == name]
         others.update({f"{key} (begun)": record for key, record in pending.items() if key != name})
-    return [*mine, *begun], others
+    return [*mine, *begun], others, bool(begun)
 
 
 def _named_by_others(host: Surroundings, record: Record | None) -> set[int]:
@@ -204,15 +215,21 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
     ways = situation.outcome.ways
     return Record(
         declaration=dict(request.params),
-        objects=objects_from(rules, routes),
+        objects=objects_from(rules, routes, _kept_guard(situation, request)),
         groups=groups_before(before, desired, facts, situation.declaration.numbers.group),
+        links=[link.name for link in desired.links],
         sysctls=sysctls_before(before, situation.others, desired, facts),
-        tables={"local": situation.outcome.local, **{way.key: way.table for way in ways}} if ways else {},
+        tables={**situation.outcome.shared.by_key(), **{way.key: way.table for way in ways}} if ways else {},
         names=dict(situation.outcome.names),
         identities=[_entry(way) for way in ways],
         numbers=dataclasses.asdict(situation.declaration.numbers),
         meta={**request.meta, "when": _now(), "digest": _digest(plan)},
     )
+
+
+def _kept_guard(situation: _Situation, request: Request) -> Guard | None:
+    recorded = None if request.prune else next(iter(situation.scope.recorded_guards), None)
+    return situation.desired.guard or recorded
 
 
 def _entry(way: Way) -> dict[str, t.Any]:

@@ -25,10 +25,10 @@ def interest_of(declaration: Declaration, outcome: Outcome, facts: Facts) -> Int
     several = len(named) > 1  # then each of their tables has all of main's routes by its device
     uplinks = named | set(uplink_devices(facts, tunnels_of(outcome.ways)))
     index = {link.name: link.index for link in facts.links}
-    inside = {r.dst for r in outcome.desired.routes if r.table == outcome.local}
+    inside = {r.dst for r in outcome.desired.routes if r.table == outcome.shared.local}
     stated = {network for network in declaration.local_networks if "/" in network}
     return Interest(
-        tables=frozenset({outcome.local, *(way.table for way in outcome.ways), *_stated_tables(declaration)}),
+        tables=frozenset({outcome.shared.local, *(way.table for way in outcome.ways), *_stated_tables(declaration)}),
         protocols=frozenset({declaration.numbers.protocol}),
         devices=frozenset(index[name] for name in (*outcome.internal, *(named if several else ())) if name in index),
         uplinks=frozenset(index[name] for name in uplinks if name in index),

@@ -21,11 +21,13 @@ import sys
 import types
 import typing as t
 
+from . import _guard
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
 from . import _netlink_xfrm as xfrm_messages
 from ._errors import InvalidInput, MissingDependency
+from ._model.guard import Guard
 from ._model.operation import Operation
 from ._model.route import Route
 from ._model.rule import Rule
@@ -187,6 +189,9 @@ class Netlink:
                 raise failure(refused, f"lookup {flow}") from refused
             return path
         return route_messages.decode_path(self._codec.decode(message, answer), device_name)
+
+    def guard(self, table: str) -> Guard | None:
+        return _guard.read(table)
 
     def apply(self, operations: t.Sequence[Operation]) -> None:
         Transaction(self, self._codec).run(operations)

@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ._errors import Conflict
-from ._model.operation import LinkGroup, Sysctl
+from ._errors import Conflict, NotPermitted, NotSupported
+from ._model.guard import Guard
+from ._model.operation import LinkGroup, OwnLink, Sysctl
 from ._model.path import ERRORS
 from ._model.route import Route
 from ._model.rule import Rule
@@ -75,7 +77,23 @@ def read_current(kernel: Readable, desired: Desired, scope: Scope) -> Current:
     ]
     groups = [LinkGroup(link.name, link.group) for link in kernel.links()]
     occupied = tuple(_occupied(kernel, desired, scope))
-    return Current(tuple(rules), tuple(own), occupied, tuple(groups), tuple(_sysctls(kernel, desired)))
+    return Current(
+        rules=tuple(rules),
+        routes=tuple(own),
+        occupied=occupied,
+        groups=tuple(groups),
+        sysctls=tuple(_sysctls(kernel, desired)),
+        links=tuple(_own_links(kernel, desired, scope)),
+        guard=_held_guard(kernel, desired, scope),
+    )
+
+
+def _own_links(kernel: Readable, desired: Desired, scope: Scope) -> t.Iterator[OwnLink]:
+    """Devices that this set has made, or that it shares with another."""
+    asked = {link.name for link in desired.links}
+    for link in kernel.links():
+        if link.name in asked | scope.links:
+            yield OwnLink(link.name, link.up)
 
 
 def _sysctls(kernel: Readable, desired: Desired) -> t.Iterator[Sysctl]:
@@ -83,6 +101,25 @@ def _sysctls(kernel: Readable, desired: Desired) -> t.Iterator[Sysctl]:
         value = kernel.sysctl(wanted.name)
         if value is not None:
             yield Sysctl(wanted.name, value)
+
+
+def _held_guard(kernel: Readable, desired: Desired, scope: Scope) -> Guard | None:
+    """Our nftables table, looked for only where it may be: that starts a program."""
+    held = None
+    if desired.guard or scope.recorded_guards or scope.unfinished:
+        # Who may not look, as check mode without privilege, has no set yet; who has no nft has been told.
+        with contextlib.suppress(NotSupported, NotPermitted):
+            held = kernel.guard(scope.guard_table)
+    if held is None or scope.owns_guard(held):
+        return held
+    if desired.guard is not None:
+        raise Conflict(
+            "is somebody else's: no set has it in its record",
+            field="nftables",
+            value=held.text(),
+            accepted=f"that table removed by its owner (nft delete {held.text()}), or strict_egress: false",
+        )
+    return None
 
 
 def _ours(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> bool:

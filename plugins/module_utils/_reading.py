@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
+    from ._model.guard import Guard
     from ._model.route import Route
     from ._model.rule import Rule
     from ._model.state import Address, Flow, Link, Path, Policy
@@ -34,6 +35,12 @@ class Readable(t.Protocol):
 
     def policies(self) -> list[Policy]:
         """The IPsec policies for what this host sends. Raises NotPermitted."""
+
+    def guard(self, table: str) -> Guard | None:
+        """The nftables table of that name, family inet; None if there is none.
+
+        Raises NotSupported where there is no nft, or the kernel lacks nf_tables; NotPermitted.
+        """
 
     def lookup(self, flow: Flow) -> Path:
         """The kernel's answer for one flow, one lookup.
@@ -77,6 +84,11 @@ class Reading:
     def policies(self) -> list[Policy]:
         """IPsec policies."""
         return self._once("policies", self._kernel.policies)
+
+    def guard(self, table: str) -> Guard | None:
+        """The nftables table of that name."""
+        found: list[Guard | None] = self._once(("guard", table), lambda: [self._kernel.guard(table)])
+        return found[0]
 
     def _once(self, key: object, read: t.Callable[[], list[t.Any]]) -> list[t.Any]:
         if key not in self._known:

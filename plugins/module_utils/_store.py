@@ -22,6 +22,7 @@ import typing as t
 from pathlib import Path
 
 from ._errors import Conflict, InvalidInput, NotPermitted, NotSupported
+from ._model.guard import Chain, Guard, NamedSet
 from ._model.route import Nexthop, Route
 from ._model.rule import Rule
 
@@ -37,8 +38,9 @@ class Record:
     """One set: what was declared, and what came of it. All of it is plain JSON data."""
 
     declaration: dict[str, t.Any] = dataclasses.field(default_factory=dict)  # as the user gave it, normalised
-    objects: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # rules and routes, see objects_from
+    objects: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # rules, routes, guard, see objects_from
     groups: dict[str, int] = dataclasses.field(default_factory=dict)  # device: its group before us
+    links: list[str] = dataclasses.field(default_factory=list)  # devices of our own
     sysctls: dict[str, str] = dataclasses.field(default_factory=dict)  # path below /proc/sys/net: its value before us
     tables: dict[str, int] = dataclasses.field(default_factory=dict)  # identity or device: table number
     names: dict[str, int] = dataclasses.field(default_factory=dict)  # names given to tables
@@ -272,10 +274,13 @@ def netns_key(netns: str) -> str:
     return key
 
 
-def objects_from(rules: t.Iterable[Rule], routes: t.Iterable[Route]) -> list[dict[str, t.Any]]:
-    """Rules and routes as a record keeps them: their fields, without those that have their default, and their kind."""
-    found: list[tuple[str, Rule | Route]] = [("rule", each) for each in rules]
+def objects_from(
+    rules: t.Iterable[Rule], routes: t.Iterable[Route], guard: Guard | None = None
+) -> list[dict[str, t.Any]]:
+    """What a record keeps of objects: their fields, without those that have their default, and their kind."""
+    found: list[tuple[str, Rule | Route | Guard]] = [("rule", each) for each in rules]
     found += [("route", each) for each in routes]
+    found += [("guard", guard)] if guard else []
     return sorted(({"kind": kind, **_plain(each)} for kind, each in found), key=json.dumps)
 
 
@@ -285,16 +290,23 @@ def objects_of(record: Record) -> tuple[set[Rule], set[Route]]:
     return rules, {_route(each) for each in record.objects if each["kind"] == "route"}
 
 
-def _plain(value: Rule | Route) -> dict[str, t.Any]:
+def guard_of(record: Record) -> Guard | None:
+    """The egress guard of a record."""
+    return next((_guard(each) for each in record.objects if each["kind"] == "guard"), None)
+
+
+def _plain(value: Rule | Route | Guard) -> dict[str, t.Any]:
     found = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
     return {field.name: _as_json(stated) for field, stated in found if stated != field.default}
 
 
 def _as_json(value: object) -> object:
     """As it comes back from a file."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [_as_json(each) for each in value]
-    return dataclasses.asdict(value) if isinstance(value, Nexthop) else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
 
 
 def _arguments(stored: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -305,6 +317,12 @@ def _arguments(stored: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 def _route(stored: t.Mapping[str, t.Any]) -> Route:
     nexthops = tuple(Nexthop(**each) for each in stored.get("nexthops", ()))
     return Route(**{**_arguments(stored), "nexthops": nexthops})
+
+
+def _guard(stored: t.Mapping[str, t.Any]) -> Guard:
+    sets = tuple(NamedSet(**_arguments(each)) for each in stored.get("sets", ()))
+    chains = tuple(Chain(**_arguments(each)) for each in stored.get("chains", ()))
+    return Guard(**{**_arguments(stored), "sets": sets, "chains": chains})
 
 
 def _to_json(record: Record) -> dict[str, t.Any]:
@@ -325,6 +343,7 @@ def _from_json(content: object) -> Record:
         raise ValueError("not a record")
     record = Record(**{name: content[name] for name in _stored_fields()})
     objects_of(record)
+    guard_of(record)
     return record
 
 

@@ -7,7 +7,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+
+from ._model.operation import Sysctl
+from ._netlink_socket import Refused
 
 DIRECTORY = "/proc/sys/net"
 
@@ -21,10 +25,14 @@ def read_sysctl(path: str) -> str | None:
         return None
 
 
-def write_sysctl(path: str, value: str) -> None:
-    """Write a value. Raises OSError."""
-    with open(_file(path), "w", encoding="ascii") as file:
-        file.write(value)
+def change_sysctl(wanted: Sysctl) -> Refused | None:
+    """Write a value; what the kernel had against it."""
+    try:
+        with open(_file(wanted.name), "w", encoding="ascii") as file:
+            file.write(wanted.value)
+    except OSError as exc:
+        return Refused(exc.errno or errno.EIO, exc.strerror or "")
+    return None
 
 
 def _file(path: str) -> str:

@@ -116,7 +116,7 @@ def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list
     """
     specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
     if way.identity.by_tunnel:
-        kept = [r for r in outcome.desired.routes if r.table == outcome.local and r.type == "unicast"]
+        kept = [r for r in outcome.desired.routes if r.table == outcome.shared.local and r.type == "unicast"]
         cross = [gateway for other in outcome.ways if not other.identity.by_tunnel for gateway in other.gateways]
     else:
         kept = [r for r in specific if r.dev not in _tunnels(outcome)]

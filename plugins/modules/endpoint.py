@@ -193,6 +193,15 @@ options:
     type: str
     choices: [none, main]
     default: none
+  unbound_backstop:
+    description:
+      - A kill switch. If O(unbound) names an identity, refuse unbound traffic rather than let it leave another way
+        while the identity has no way out, in both address families, also in one that the identity lacks. Host-internal
+        networks, and with O(unbound_local=main) the specific routes of table main, are still reached.
+      - For IPv6 it makes a device of its own, C(fleetvpn0), which leads nowhere. Sockets that are bound to the uplink's
+        device, and those that have chosen the outside address, are not unbound.
+    type: bool
+    default: false
   unbound_forwarded:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list
@@ -210,6 +219,28 @@ options:
     type: list
     elements: str
     choices: [rp_filter, arp, use_oif_addrs_only, src_valid_mark]
+  strict_egress:
+    description:
+      - The egress guard, an nftables table of the set's own, C(inet fleetvpn). It drops what would leave by a wrong
+        device although the rules are right, or because somebody flushed them. That are packets of sockets that are
+        bound to a device, replies of ports that are forwarded to a container, IPv6 packets that take an inside address
+        as their source on the uplink, and packets that are forwarded with a source from a pool.
+      - V(true) guards every identity that has a backstop (O(identities[].backstop)). The addresses and pools of a
+        tunnel leave by its egress and towards host-internal networks alone, the addresses of an uplink by no tunnel,
+        and by a tunnel no address of this host that is neither the tunnel's nor an identity's.
+      - V(any) guards the uplinks as well against addresses that nobody declared. By an uplink no address of this host
+        leaves that is not on that device, which is too strict for a service address on C(lo).
+      - Where the program C(nft) is missing, V(true) is a warning and V(any) is refused. Other tables are neither looked
+        at nor changed.
+    type: str
+    choices: ["true", any, "false"]
+    default: "true"
+  strict_ingress:
+    description:
+      - Whether packets to an address of a tunnel are dropped that come in by another device than its egress, a
+        host-internal one or C(lo) (CVE-2019-14899). It needs C(nft).
+    type: bool
+    default: false
   numbers:
     description: Where the rules and tables of this set stand, and the numbers that say that they are its own.
     type: dict
@@ -307,7 +338,7 @@ plan:
       description: V(add), V(replace), V(remove), or V(set) for a device group or a sysctl.
       type: str
     kind:
-      description: V(rule), V(route), V(group), V(sysctl), V(table) for a table's name, or V(file).
+      description: V(guard), V(link), V(rule), V(route), V(group), V(sysctl), V(table) for a table's name, or V(file).
       type: str
     family:
       description: V(ipv4), V(ipv6), or nothing.
@@ -437,6 +468,19 @@ tunnels:
       description: Settings of the client that keep it clear of our tables and rules, as strongSwan's section C(charon)
         takes them.
       type: dict
+guard:
+  description: The egress guard.
+  returned: always
+  type: dict
+  contains:
+    state:
+      description:
+        - V(present), or V(absent) if none is asked for. V(missing) if the program C(nft) is missing, V(unsupported) if
+          it or the kernel cannot do what is needed.
+      type: str
+    table:
+      description: The nftables table, as nft names it.
+      type: str
 program:
   description: The on-host program, which is there as long as any set is persistent.
   returned: always

@@ -18,11 +18,18 @@ import typing as t
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._explain import Scene, Walk, explain
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import Guard
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import (
+    LinkGroup,
+    Operation,
+    OwnLink,
+    Sysctl,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path, Policy
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import DAEMONS, Interest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import NOWHERE_DEVICE
 
 MAIN, LOCAL = 254, 255
 KERNEL = 2  # the protocol number of what the kernel itself has made
@@ -113,6 +120,8 @@ class MemoryKernel:
         self.routers: list[tuple[str, str]] = []
         self.nexthops: set[int] = set()
         self.encrypted: list[Policy] = []
+        self.nft = True  # whether the host has it
+        self.guards: dict[str, Guard] = {}
         self.applied: list[Operation] = []
         self.link("lo", arptype=772)
         self.address("lo", "127.0.0.1/8", scope=254)
@@ -197,6 +206,11 @@ class MemoryKernel:
     def policies(self) -> list[Policy]:
         return list(self.encrypted)
 
+    def guard(self, table: str) -> Guard | None:
+        if not self.nft:
+            raise NotSupported("cannot be used: this host does not have it", field="nft", accepted="package nftables")
+        return self.guards.get(table)
+
     def sysctl(self, path: str) -> str | None:
         return self.sysctls.get(path)
 
@@ -214,14 +228,13 @@ class MemoryKernel:
     def apply(self, operations: t.Sequence[Operation]) -> None:
         for operation in operations:
             self._check_devices(operation)
-        before = (dict(self._links), {family: list(rules) for family, rules in self._rules.items()}, list(self._routes))
-        sysctls = dict(self.sysctls)
+        rules = {family: list(rules) for family, rules in self._rules.items()}
+        before = (dict(self._links), rules, list(self._routes), dict(self.guards), dict(self.sysctls))
         for operation in operations:
             try:
                 self._carry_out(operation)
             except OSError as exc:
-                self._links, self._rules, self._routes = before
-                self.sysctls = sysctls
+                self._links, self._rules, self._routes, self.guards, self.sysctls = before
                 raise _error(operation, exc) from exc
             self.applied.append(operation)
 
@@ -247,7 +260,7 @@ class MemoryKernel:
         names = [target.name] if isinstance(target, LinkGroup) else []
         if isinstance(target, Route):
             names = [way.dev for way in target.ways if way.dev is not None]
-        if operation.op != "remove" and not set(names) <= set(self._links):
+        if operation.op != "remove" and not set(names) - {NOWHERE_DEVICE} <= set(self._links):
             raise _error(operation, OSError(errno.ENODEV, "there is no such device"))
 
     def _carry_out(self, operation: Operation) -> None:
@@ -256,13 +269,25 @@ class MemoryKernel:
             self._change_rule(operation.op, target)
         elif isinstance(target, Route):
             self._change_route(operation.op, target)
+        elif isinstance(target, OwnLink):
+            if operation.op == "remove":
+                self.unlink(target.name)
+            else:
+                self.link(target.name, kind="dummy", up=target.up)
         elif isinstance(target, Sysctl):
             if target.name not in self.sysctls:
                 raise OSError(errno.ENOENT, "No such file or directory")
             self.sysctls[target.name] = target.value
+        elif isinstance(target, Guard):
+            self._change_guard(operation.op, target)
         else:
             self._links[target.name] = dataclasses.replace(self._links[target.name], group=target.group)
             self._tell("link")
+
+    def _change_guard(self, op: str, guard: Guard) -> None:
+        self.guards.pop(guard.table, None)
+        if op != "remove":
+            self.guards[guard.table] = guard
 
     def _change_rule(self, op: str, rule: Rule) -> None:
         rules = self._rules[rule.family]

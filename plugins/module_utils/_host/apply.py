@@ -7,14 +7,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
 from .._converge import Request, Result, converge
-from .._errors import RoutingError
+from .._errors import NotSupported, RoutingError
 from .._model.operation import Operation
 from .._recipe.closed import backstops_alone
-from .._store import Record, objects_of
+from .._store import Record, guard_of, objects_of
 from .._surroundings import Host
 from .sets import Kept, kept_sets, readable_stores
 
@@ -98,11 +99,15 @@ def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry
 
 
 def close(kernel: Kernel, record: Record) -> None:
-    """What could not be applied leaves at least no address of a tunnel open: add the backstops that are missing."""
+    """What could not be applied leaves at least no address of a tunnel open: put missing backstops and guard back."""
     rules, _routes = objects_of(record)
     wanted = backstops_alone(rules, record.numbers["priority_base"])
     present = {(rule, rule.protocol) for family in (4, 6) for rule in kernel.rules(family)}
     kernel.apply([Operation("add", rule) for rule in wanted if (rule, rule.protocol) not in present])
+    guard = guard_of(record)
+    with contextlib.suppress(NotSupported):  # the backstops are all that a host without nft has
+        if guard is not None and kernel.guard(guard.table) != guard:
+            kernel.apply([Operation("add", guard)])
 
 
 def _identity_text(entry: t.Mapping[str, t.Any]) -> str:

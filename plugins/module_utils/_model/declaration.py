@@ -21,6 +21,7 @@ from .rule import Rule
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
 SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
+STRICT_EGRESS = ("true", "any", "false")
 TUNNEL_TYPES = ("ipsec", "openvpn", "overlay", "wireguard")
 # tailscaled's usual device, and what it sets on its own sockets.
 TAILSCALE, TAILSCALE_DEVICE, TAILSCALE_MARK = "tailscale", "tailscale0", "0x80000/0xff0000"
@@ -134,7 +135,10 @@ class Declaration:
     unbound: str = "keep"
     unbound_local: str = "none"
     unbound_forwarded: tuple[str, ...] = ()
+    unbound_backstop: bool = False
     sysctls: tuple[str, ...] = ()  # words of SYSCTLS: what may be changed
+    strict_egress: str = "true"  # one of STRICT_EGRESS
+    strict_ingress: bool = False
     numbers: Numbers = Numbers()
 
 

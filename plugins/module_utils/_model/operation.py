@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .guard import Guard
 from .route import Route
 from .rule import Rule
 
@@ -38,12 +39,28 @@ class Sysctl:
         return f"net.{self.name.translate(str.maketrans('./', '/.'))}={self.value}"
 
 
-Target = t.Union[Rule, Route, LinkGroup, Sysctl]
+@dataclasses.dataclass(frozen=True)
+class OwnLink:
+    """A device of our own that leads nowhere: no addresses, no ports, and nobody at its other end."""
+
+    name: str
+    up: bool = True
+
+    def text(self) -> str:
+        """As `ip link` takes it."""
+        return f"dev {self.name} addrgenmode none {'up' if self.up else 'down'}"
+
+
+_KINDS = {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl", OwnLink: "link", Guard: "guard"}
+Target = t.Union[Rule, Route, LinkGroup, Sysctl, OwnLink, Guard]
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """C(op) is add, replace, remove (rules, routes) or set (groups, sysctls); C(before) is what is displaced."""
+    """C(op) is add, replace, remove (rules, routes, links, guard) or set (groups, sysctls, links that are down or up).
+
+    C(before) is what is displaced.
+    """
 
     op: str
     target: Target
@@ -51,8 +68,8 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """rule, route, group or sysctl."""
-        return {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl"}[type(self.target)]
+        """rule, route, group, sysctl, link or guard."""
+        return _KINDS[type(self.target)]
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""

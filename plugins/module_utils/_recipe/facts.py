@@ -18,6 +18,7 @@ from .._model.route import Route
 from .._model.state import Address, Link
 
 LOOPBACK = "lo"
+NOWHERE_DEVICE = "fleetvpn0"  # of our own, see nowhere.py
 MAIN = 254
 LINK_SCOPE = 253
 WIDTH = {4: 32, 6: 128}

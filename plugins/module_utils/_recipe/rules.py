@@ -19,16 +19,17 @@ from .._model.fields import family_of
 from .._model.rule import Rule
 from .block import BOUND, END, EXEMPT, OUTER, POOL, SUPPRESS, TUNNEL, UPLINK, Block, host
 from .facts import MAIN, WIDTH, Facts, covers, uplink_devices
-from .unbound import source_zero_rules
-from .ways import Way, tunnels_of
+from .unbound import SourceZero
+from .ways import SharedTables, Way, tunnels_of
 
 
-def build_rules(declaration: Declaration, ways: t.Sequence[Way], local: int, ready: t.Container[tuple[str, int]],
-                facts: Facts) -> list[Rule]:  # fmt: skip
+def build_rules(declaration: Declaration, ways: t.Sequence[Way], shared: SharedTables,
+                ready: t.Container[tuple[str, int]], facts: Facts) -> list[Rule]:  # fmt: skip
     """All rules of the set. C(ready) holds the (way, family) pairs whose table has a usable default."""
-    block = Block(declaration)
+    block, local = Block(declaration), shared.local
     uplinks = [way for way in ways if not way.identity.by_tunnel]
     tunnels = [way for way in ways if way.identity.by_tunnel]
+    source_zero = SourceZero(block, declaration, ways, shared, ready, facts)
     rules = []
     for family in (4, 6):
         rules += [block.rule(family, END, action="nop")]
@@ -38,7 +39,7 @@ def build_rules(declaration: Declaration, ways: t.Sequence[Way], local: int, rea
         rules += [r for way in tunnels for r in _tunnel_rules(block, way, family, local, ready)]
         rules += [r for way in tunnels for r in _pool_rules(block, way, family, local, ready)]
         rules += [r for way in tunnels for r in _bound_rules(block, way, family)]
-        rules += source_zero_rules(block, declaration, ways, family, local, facts)
+        rules += source_zero.rules(family)
     return [rule for rule in rules if rule.action != "nop" or _has_more(rules, rule.family)]
 
 

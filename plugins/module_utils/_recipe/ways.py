@@ -28,6 +28,7 @@ from .facts import (
 
 RETIRED = 4  # addresses kept for each family
 LOCAL = "local"  # the key of T_loc; no identity may have this name
+NOWHERE = "none"  # of the table that leads nowhere; nor this one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,19 @@ def tunnels_of(ways: t.Iterable[Way]) -> set[str]:
     return {way.tunnel_device for way in ways if way.tunnel_device is not None}
 
 
-def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
-    """The ways of all identities, and the number of T_loc."""
+class SharedTables(t.NamedTuple):
+    """The tables that belong to no way."""
+
+    local: int  # T_loc
+    nowhere: int | None  # if anything is to be closed
+
+    def by_key(self) -> dict[str, int]:
+        """Their numbers as a record keeps them."""
+        return {LOCAL: self.local, **({} if self.nowhere is None else {NOWHERE: self.nowhere})}
+
+
+def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], SharedTables]:
+    """The ways of all identities, and the numbers of the other tables."""
     tunnels = tunnel_devices(declaration, facts)
     egresses = [
         (key, identity, device)
@@ -85,7 +97,8 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
     tables = _Tables(declaration, facts)
     local = tables.number(LOCAL, None)
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
-    return ways, local
+    closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
+    return ways, SharedTables(local, tables.number(NOWHERE, None) if closed else None)
 
 
 def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:
@@ -180,6 +193,13 @@ def _sitting_on(identity: Identity, device: str | None, facts: Facts) -> list[st
     if identity.by_tunnel and device is not None and device in identity.address_interface:
         return [a.address for a in facts.addresses if a.dev == device and covers(identity.pools, a.address)]
     return [address.address for address in roaming(identity, facts)]
+
+
+def may_sit_on(identity: Identity, device: str | None) -> bool:
+    """Whether a tunnel identity says that its addresses may sit on this uplink."""
+    return identity.by_tunnel and (
+        identity.address_interface == ("any",) or (device is not None and device in identity.address_interface)
+    )
 
 
 def _refuse_never_seen(identity: Identity, facts: Facts) -> None:

@@ -378,6 +378,7 @@ class TestPins:
             "2984: from all iif lo oif up0 goto 2999",
             "2986: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2000",
             "2987: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2002",
+            "2988: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2003",
         ]
 
     def test_of_an_uplink_spare_what_main_knows_better(self) -> None:
