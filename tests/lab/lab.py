@@ -22,6 +22,7 @@ from .capture import Capture
 from .holders import Holders
 from .host import Host
 from .inventory import write_inventory
+from .openconnect import Openconnect, OpenconnectGateway
 from .openvpn import Openvpn, OpenvpnGateway
 from .probes import Answer, Conversation, Probe
 from .responder import PORT, Responder
@@ -30,6 +31,14 @@ from .standin import Standin
 from .survey import Row, survey
 from .tunnel import MODES, Client, Tunnel, connect
 from .wireguard import Wireguard, WireguardGateway
+
+
+_POOLS = {
+    "openconnect": plan.OPENCONNECT_POOL,
+    "openvpn": plan.OPENVPN_POOL,
+    "standin": plan.OTHER_POOL,
+    "wireguard": plan.WIREGUARD_POOL,
+}
 
 
 class Lab:
@@ -62,8 +71,9 @@ class Lab:
         self._keepalive = keepalive
         self._wireguard: WireguardGateway | None = None
         self._openvpn: OpenvpnGateway | None = None
+        self._openconnect: OpenconnectGateway | None = None
         self._lans: dict[int, tuple[Host, Host]] = {}
-        self._counts = {"lan": 0, "cloud": 0, "second": 0, "wireguard": 0, "openvpn": 0, "standin": 0}
+        self._counts: dict[str, int] = {}
 
     @classmethod
     def fleet(cls, count: int = 6, *, mode: str = "split") -> Lab:
@@ -125,7 +135,7 @@ class Lab:
     ) -> Client:
         """A new client, its tunnel configured and not yet started.
 
-        kind is wireguard, openvpn or standin, mode one of MODES, families those that it has inside.
+        kind is wireguard, openvpn, openconnect or standin, mode one of MODES, families those that it has inside.
         """
         if mode not in MODES or (mode == "auto" and kind != "wireguard"):
             raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
@@ -190,19 +200,19 @@ class Lab:
         client.pod = topology.pod(self, client.host) if pod else None
 
     def _tunnel(self, kind: str, host: Host, families: t.Sequence[int], mode: str) -> tuple[Tunnel, tuple[str, ...]]:
-        pools = {"wireguard": plan.WIREGUARD_POOL, "openvpn": plan.OPENVPN_POOL, "standin": plan.OTHER_POOL}
-        pool = pools[kind]
-        both = plan.inside(pool, self._next(kind))
+        both = plan.inside(_POOLS[kind], self._next(kind))
         inside = tuple(address for address, family in zip(both, (4, 6), strict=True) if family in families)
         if kind == "wireguard":
             return Wireguard(host, self.wireguard_gateway, inside, mode), inside
         if kind == "standin":
             return Standin(host, self.gateway, inside, mode), inside
+        if kind == "openconnect":
+            return Openconnect(host, self.openconnect_gateway, inside, mode), inside
         return Openvpn(host, self.openvpn_gateway, inside, mode), inside
 
     def _next(self, what: str) -> int:
-        self._counts[what] += 1
-        return self._counts[what] - 1
+        self._counts[what] = self._counts.get(what, -1) + 1
+        return self._counts[what]
 
     @property
     def wireguard_gateway(self) -> WireguardGateway:
@@ -218,6 +228,13 @@ class Lab:
             directory = self._run.directory / "openvpn"
             self._openvpn = OpenvpnGateway(self.gateway, directory, self._keepalive)
         return self._openvpn
+
+    @property
+    def openconnect_gateway(self) -> OpenconnectGateway:
+        """The gateway's ocserv, made when it is first asked for."""
+        if self._openconnect is None:
+            self._openconnect = OpenconnectGateway(self.gateway, self._run.directory / "openconnect")
+        return self._openconnect
 
     @property
     def run_id(self) -> str:
