@@ -95,7 +95,11 @@ def as_result(found: Found, host: Host, program: install.Installation | None) ->
         before="".join(f"{step['text']}\n" for step in displaced),
         after="".join(f"{step['text']}\n" for step in steps if step["op"] in ("add", "replace", "set")),
         header="policy routing",
-        warnings=[*found.warnings, *(program.warnings if program else ())],
+        warnings=[
+            *found.warnings,
+            *(line for client in host.clients for line in client.remarks),
+            *(program.warnings if program else ()),
+        ],
         values={
             "paths": [*found.proof.paths, *found.paths],
             "identities": list(found.proof.identities),

@@ -52,7 +52,7 @@ options:
             description: The kind of VPN.
             type: str
             required: true
-            choices: [wireguard, openvpn]
+            choices: [wireguard, openvpn, openconnect]
           manager:
             description: What starts it, such as V(wg-quick) or V(openvpn). Found on the host unless given.
             type: str
@@ -392,7 +392,11 @@ tunnels:
       type: str
     needs:
       description: What has to be changed in how it is started, V(table_off) if wg-quick must start it with
-        C(Table = off).
+        C(Table = off), V(hook) if a file that the client waits for is missing.
+      type: list
+      elements: str
+    hooks:
+      description: The files by which the client has to be made to wait.
       type: list
       elements: str
 program:

@@ -32,7 +32,6 @@ from .survey import Row, survey
 from .tunnel import MODES, Client, Tunnel, connect
 from .wireguard import Wireguard, WireguardGateway
 
-
 _POOLS = {
     "openconnect": plan.OPENCONNECT_POOL,
     "openvpn": plan.OPENVPN_POOL,

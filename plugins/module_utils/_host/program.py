@@ -78,6 +78,7 @@ MODULES = (
     "_tunnels",
     "_tunnels.client",
     "_tunnels.files",
+    "_tunnels.openconnect",
     "_tunnels.openvpn",
     "_tunnels.wireguard",
     "_verify",

@@ -15,7 +15,7 @@ import pathlib
 import typing as t
 
 from .._errors import Conflict, InvalidInput
-from . import openvpn, wireguard
+from . import openconnect, openvpn, wireguard
 from .client import Client, Wanted
 
 if t.TYPE_CHECKING:
@@ -24,6 +24,7 @@ if t.TYPE_CHECKING:
 __all__ = ["Client", "find_clients", "refuse_overtaking"]
 
 _FIND: dict[str, t.Callable[[Wanted, pathlib.Path], Client]] = {
+    "openconnect": openconnect.find,
     "openvpn": openvpn.find,
     "wireguard": wireguard.find,
 }
@@ -32,7 +33,7 @@ _FIND: dict[str, t.Callable[[Wanted, pathlib.Path], Client]] = {
 def find_clients(declaration: Declaration, root: pathlib.Path = pathlib.Path("/")) -> list[Client]:
     """The client of every identity that has a tunnel. Raises InvalidInput where nothing says which device is meant."""
     return [
-        _FIND[identity.tunnel.type](_wanted(identity, identity.tunnel, f"identities[{index}].tunnel"), root)
+        _FIND[identity.tunnel.type](_wanted(identity, identity.tunnel, f"identities[{index}]"), root)
         for index, identity in enumerate(declaration.identities)
         if identity.tunnel is not None
     ]
@@ -55,9 +56,10 @@ def _wanted(identity: Identity, tunnel: Tunnel, field: str) -> Wanted:
     if tunnel.connection is None and not identity.interface:
         raise InvalidInput(
             "names neither connection nor interface",
-            field=field,
+            field=f"{field}.tunnel",
             value=tunnel.type,
             accepted="connection, or interface",
         )
     plain = [name for name in identity.interface if not set(name) & set("*?[") and name != "auto"]
-    return Wanted(identity.name, tunnel.connection or (plain[0] if plain else None), tunnel.manager)
+    device = plain[0] if plain else None
+    return Wanted(identity.name, tunnel.connection or device, tunnel.manager, device, identity.destinations, field)

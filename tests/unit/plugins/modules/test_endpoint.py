@@ -136,6 +136,7 @@ class TestResult:
                 "connection": "vpn0",
                 "interface": "vpn0",
                 "needs": [],
+                "hooks": [],
             }
         ]
 

@@ -30,6 +30,10 @@ DERIVED = {
     "/usr/local/libexec/fleetvpn/wg_quick_derive.py": 0o755,
     "/run/fleetvpn/wg-quick/wg0.conf": 0o600,
 }
+HOOKS = {
+    "/etc/vpnc/connect.d/fleetvpn": 0o644,
+    "/etc/vpnc/post-connect.d/fleetvpn": 0o644,
+}
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def test_no_unit_failed(host: t.Any) -> None:
 
 
 def test_files(client: Client, host: t.Any) -> None:
-    expected = {**FILES, **(DERIVED if is_derived(client) else {})}
+    expected = {**FILES, **(DERIVED if is_derived(client) else {}), **(HOOKS if client.kind == "openconnect" else {})}
     found = host.check_output("stat --format '%n %U:%G %a' " + " ".join(expected))
     assert found.splitlines() == [f"{path} root:root {mode:o}" for path, mode in expected.items()]
 
