@@ -52,7 +52,7 @@ options:
             description: The kind of VPN.
             type: str
             required: true
-            choices: [wireguard, openvpn, openconnect]
+            choices: [wireguard, openvpn, openconnect, ppp]
           manager:
             description: What starts it, such as V(wg-quick) or V(openvpn). Found on the host unless given.
             type: str

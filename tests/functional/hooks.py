@@ -69,3 +69,9 @@ def refused(lines: t.Sequence[str], client: str) -> list[str]:
     found = [line for line in lines if line.startswith(f"{client}: refused value of ")]
     assert all(line.isprintable() and len(line) < 500 for line in found), found
     return [line.split()[4].rstrip(":") for line in found]
+
+
+def state(host: Host) -> str:
+    """Rules, routes and addresses, and the files of the collection."""
+    script = "for f in 4 6; do ip -N -$f rule; ip -N -$f route show table all; done; ip -br addr; ls -lR /etc/fleetvpn"
+    return host.shell(script)

@@ -18,7 +18,7 @@ import pyroute2
 import pytest
 
 from tests.functional import onhost
-from tests.functional.hooks import CANARY, HOSTILE, Log, refused
+from tests.functional.hooks import CANARY, HOSTILE, Log, refused, state
 from tests.lab import Client, Host, Lab, Probe
 from tests.lab import addresses as plan
 
@@ -203,12 +203,6 @@ class TestHostileServer:
         log.lines()
         client.host.run([SCRIPT], env={**self.GOOD, **values}, check=False)
         return log.lines()
-
-
-def state(host: Host) -> str:
-    """Rules, routes and addresses, and the files of the collection."""
-    script = "for f in 4 6; do ip -N -$f rule; ip -N -$f route show table all; done; ip -br addr; ls -lR /etc/fleetvpn"
-    return host.shell(script)
 
 
 class TestFullTunnel:

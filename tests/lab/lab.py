@@ -24,6 +24,7 @@ from .host import Host
 from .inventory import write_inventory
 from .openconnect import Openconnect, OpenconnectGateway
 from .openvpn import Openvpn, OpenvpnGateway
+from .ppp import Ppp
 from .probes import Answer, Conversation, Probe
 from .responder import PORT, Responder
 from .runs import Run
@@ -35,6 +36,7 @@ from .wireguard import Wireguard, WireguardGateway
 _POOLS = {
     "openconnect": plan.OPENCONNECT_POOL,
     "openvpn": plan.OPENVPN_POOL,
+    "ppp": plan.PPP_POOL,
     "standin": plan.OTHER_POOL,
     "wireguard": plan.WIREGUARD_POOL,
 }
@@ -134,7 +136,7 @@ class Lab:
     ) -> Client:
         """A new client, its tunnel configured and not yet started.
 
-        kind is wireguard, openvpn, openconnect or standin, mode one of MODES, families those that it has inside.
+        kind is wireguard, openvpn, openconnect, ppp or standin, mode one of MODES, families those that it has inside.
         """
         if mode not in MODES or (mode == "auto" and kind != "wireguard"):
             raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
@@ -205,6 +207,8 @@ class Lab:
             return Wireguard(host, self.wireguard_gateway, inside, mode), inside
         if kind == "standin":
             return Standin(host, self.gateway, inside, mode), inside
+        if kind == "ppp":
+            return Ppp(host, self.gateway, inside, mode), inside
         if kind == "openconnect":
             return Openconnect(host, self.openconnect_gateway, inside, mode), inside
         return Openvpn(host, self.openvpn_gateway, inside, mode), inside

@@ -80,6 +80,7 @@ MODULES = (
     "_tunnels.files",
     "_tunnels.openconnect",
     "_tunnels.openvpn",
+    "_tunnels.ppp",
     "_tunnels.wireguard",
     "_verify",
     "_version",

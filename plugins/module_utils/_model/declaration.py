@@ -20,7 +20,7 @@ from .rule import Rule
 
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
-TUNNEL_TYPES = ("wireguard", "openvpn", "openconnect")
+TUNNEL_TYPES = ("wireguard", "openvpn", "openconnect", "ppp")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
 # A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
 DEVICE = re.compile(r"[^\s/:]{1,15}\Z")

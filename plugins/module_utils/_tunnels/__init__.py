@@ -15,7 +15,7 @@ import pathlib
 import typing as t
 
 from .._errors import Conflict, InvalidInput
-from . import openconnect, openvpn, wireguard
+from . import openconnect, openvpn, ppp, wireguard
 from .client import Client, Wanted
 
 if t.TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = ["Client", "find_clients", "refuse_overtaking"]
 _FIND: dict[str, t.Callable[[Wanted, pathlib.Path], Client]] = {
     "openconnect": openconnect.find,
     "openvpn": openvpn.find,
+    "ppp": ppp.find,
     "wireguard": wireguard.find,
 }
 

@@ -65,9 +65,9 @@ def _remarks(wanted: Wanted, manager: str | None) -> tuple[str, ...]:
             value=", ".join(wanted.destinations),
             accepted="none with this client; openconnect speaks its protocol too",
         )
-    said = f"identity {wanted.identity}: the client {manager} is tolerated, not supported: it supervises table main"
     return (
-        f"{said} and may filter what does not enter its tunnel; rules and tables of this collection it leaves alone",
+        f"identity {wanted.identity}: the client {manager} is tolerated, not supported: it supervises table main and"
+        " may drop what does not enter its tunnel",
     )
 
 

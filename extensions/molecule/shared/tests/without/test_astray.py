@@ -18,7 +18,7 @@ LOST = {
 # wg-quick drops what is for its address and comes in by another device, if it carries a full tunnel.
 LOST_BY_FIREWALL = {("wireguard", "fvt-full"): {"container -> I"}}
 # ocserv takes packets with any source from its clients, so a reply that went astray arrives by luck.
-ARRIVES = {"openconnect": {"corporate -> O"}}
+ARRIVES = {"openconnect": {"corporate -> O", "Internet -> O"}}
 # The watch is stopped last and may leave an empty lock, gone with the next boot.
 LEFTOVERS = (
     "/etc /run /usr/local /var/lib -path *fleetvpn* "
