@@ -98,7 +98,11 @@ def as_result(found: Found, host: Host, program: install.Installation | None, na
         before="".join(f"{line}\n" for line in displaced),
         after="".join(f"{line}\n" for line in incoming),
         header="policy routing",
-        warnings=[*found.warnings, *(program.warnings if program else ())],
+        warnings=[
+            *found.warnings,
+            *(line for client in host.clients for line in client.remarks),
+            *(program.warnings if program else ()),
+        ],
         values={
             "paths": [*found.proof.paths, *found.paths],
             "identities": list(found.proof.identities),

@@ -52,7 +52,7 @@ options:
             description: The kind of VPN.
             type: str
             required: true
-            choices: [ipsec, openvpn, overlay, wireguard]
+            choices: [ipsec, openconnect, openvpn, overlay, ppp, wireguard]
           manager:
             description: What starts it, such as V(wg-quick) or V(openvpn). Found on the host unless given.
             type: str
@@ -461,7 +461,12 @@ tunnels:
       type: str
     needs:
       description: What has to be changed in how it is started, V(table_off) if wg-quick must start it with
-        C(Table = off), V(charon) if strongSwan does not know RV(tunnels[].settings) yet.
+        C(Table = off), V(charon) if strongSwan does not know RV(tunnels[].settings) yet, V(hook) if a file that the
+        client waits for is missing.
+      type: list
+      elements: str
+    hooks:
+      description: The files by which the client has to be made to wait.
       type: list
       elements: str
     settings:

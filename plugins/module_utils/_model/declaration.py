@@ -22,7 +22,7 @@ FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
 SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
 STRICT_EGRESS = ("true", "any", "false")
-TUNNEL_TYPES = ("ipsec", "openvpn", "overlay", "wireguard")
+TUNNEL_TYPES = ("ipsec", "openconnect", "openvpn", "overlay", "ppp", "wireguard")
 # tailscaled's usual device, and what it sets on its own sockets.
 TAILSCALE, TAILSCALE_DEVICE, TAILSCALE_MARK = "tailscale", "tailscale0", "0x80000/0xff0000"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")

@@ -16,7 +16,7 @@ import typing as t
 
 from . import networkmanager
 from .client import Client, Wanted
-from .files import exists, lines, process_file
+from .files import exists, lines, process_file, tun_devices
 
 if t.TYPE_CHECKING:
     import pathlib
@@ -53,9 +53,5 @@ def _running_devices(config: pathlib.Path, root: pathlib.Path) -> list[str]:
     for process in sorted((root / "proc").glob("[0-9]*")):
         arguments = process_file(process / "cmdline").split(b"\0")
         if b"openvpn" in arguments[0] and any(a.endswith(config.name.encode()) for a in arguments[1:]):
-            found += [device for entry in (process / "fdinfo").glob("*") for device in _tun_of(entry)]
+            found += tun_devices(process)
     return found
-
-
-def _tun_of(entry: pathlib.Path) -> list[str]:
-    return re.findall(r"^iff:\s*(\S+)", process_file(entry).decode(errors="replace"), re.MULTILINE)

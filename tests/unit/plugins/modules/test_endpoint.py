@@ -137,6 +137,7 @@ class TestResult:
                 "interface": "vpn0",
                 "needs": [],
                 "settings": {},
+                "hooks": [],
             }
         ]
 

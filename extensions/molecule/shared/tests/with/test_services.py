@@ -26,11 +26,17 @@ FILES = {
     "/etc/iproute2/rt_protos.d/fleetvpn.conf": 0o644,
 }
 # By kind of tunnel.
-MORE = {"ipsec": {"/etc/strongswan.d/fleetvpn.conf": 0o644}}
 DERIVED = {
     "/etc/systemd/system/wg-quick@wg0.service.d/fleetvpn.conf": 0o644,
     "/usr/local/libexec/fleetvpn/wg_quick_derive.py": 0o755,
     "/run/fleetvpn/wg-quick/wg0.conf": 0o600,
+}
+MORE = {
+    "ipsec": {"/etc/strongswan.d/fleetvpn.conf": 0o644},
+    "openconnect": {
+        "/etc/vpnc/connect.d/fleetvpn": 0o644,
+        "/etc/vpnc/post-connect.d/fleetvpn": 0o644,
+    },
 }
 
 
