@@ -13,6 +13,8 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
+from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import open_kernel
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
 
 from tests.functional.onhost import (
     GATEWAY,
@@ -132,7 +134,7 @@ class TestHistory:
     def test_is_for_root_alone_and_goes_with_the_last_set(self, host: Host, watch: Watch) -> None:
         flush(host)
         path = seen(host, HISTORY)
-        eventually(lambda: path.exists())
+        eventually(path.exists)
         assert (path.stat().st_mode & 0o7777, path.stat().st_uid) == (0o600, 0)
         declare(host, state="absent")
         assert not path.exists()
@@ -148,10 +150,10 @@ class TestHistory:
 
 
 class Opponent:
-    """Removes a rule of ours as soon as it is back, as long as the context lasts."""
+    """Removes the rules of one priority as soon as they are back, as long as the context lasts."""
 
-    def __init__(self, host: Host, *rule: str) -> None:
-        self._host, self._rule = host, ["ip", "rule", "del", *rule]
+    def __init__(self, host: Host, priority: int) -> None:
+        self._netns, self._priority = f"/proc/{host.pid}/ns/net", priority
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._fight)
         self.removed = 0
@@ -165,8 +167,11 @@ class Opponent:
         self._thread.join()
 
     def _fight(self) -> None:
-        while not self._stop.is_set():
-            self.removed += not self._host.run(self._rule, check=False).returncode
+        with open_kernel(self._netns) as kernel:
+            while not self._stop.wait(0.003):
+                found = [Operation("remove", rule) for rule in kernel.rules(4) if rule.priority == self._priority]
+                kernel.apply(found)
+                self.removed += len(found)
 
 
 class TestAFight:
@@ -175,7 +180,7 @@ class TestAFight:
     def test_is_named_once_and_costs_little_and_ends_well(self, host: Host, watch: Watch) -> None:
         before = plain(host)
         daemon = host.popen(["sh", "-c", "echo NetworkManager >/proc/self/comm; sleep 60 & wait"])
-        with Opponent(host, "pref", "2301", "from", INSIDE) as opponent:
+        with Opponent(host, 2301) as opponent:
             eventually(lambda: any("fights back" in line for line in watch.lines()), 30)
             spent = watch.cpu()
             time.sleep(self.SECONDS)
@@ -191,7 +196,7 @@ class TestAFight:
 
     def test_leaves_no_address_without_its_backstop_for_long(self, host: Host, watch: Watch) -> None:
         """Of the three rules the last one comes back at once, the others as often as the fight allows."""
-        with Opponent(host, "pref", "2301", "from", INSIDE):
+        with Opponent(host, 2301):
             eventually(lambda: any("fights back" in line for line in watch.lines()), 30)
         gone = []
         for _time in range(5):
@@ -222,9 +227,8 @@ class TestForeignChanges:
 
     def test_of_the_ruleset_make_no_round(self, host: Host, watch: Watch) -> None:
         eventually(lambda: watch.sleeps_for(2), 20)
-        script = (
-            "add table inet other\nadd chain inet other one\nadd rule inet other one drop\ndelete table inet other\n"
-        )
+        lines = ("add table inet other", "add chain inet other one", "add rule inet other one drop")
+        script = "\n".join([*lines, "delete table inet other", ""])
         spent = watch.cpu()
         host.run(["nft", "-f", "-"], stdin=script * 100)
         time.sleep(0.5)
@@ -250,10 +254,8 @@ class TestLostEvents:
         before = plain(host)
         eventually(watch.is_waiting)
         host.run(["kill", f"-{int(signal.SIGSTOP)}", str(watch.pid)])
-        addresses = [
-            f"addr {what} 10.7.{n >> 8}.{n & 255}/32 dev {UPLINK}" for n in range(6000) for what in ("add", "del")
-        ]
-        batch(host, *addresses)
+        addresses = [f"10.7.{n >> 8}.{n & 255}/32" for n in range(6000)]
+        batch(host, *(f"addr {what} {a} dev {UPLINK}" for a in addresses for what in ("add", "del")))
         assert watch.lost() > 0
         flush(host)
         host.run(["kill", f"-{int(signal.SIGCONT)}", str(watch.pid)])

@@ -73,7 +73,7 @@ def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
 def _repair(name: str, done: str, operation: Operation) -> Repair:
     target = operation.target
     family = "" if isinstance(target, LinkGroup) else f" ipv{target.family}"
-    return Repair(name, done, f"{operation.kind}{family} {target.text()}")
+    return Repair(name, done, f"{operation.kind}{family} {' '.join(target.text().split())}")
 
 
 class History:
