@@ -80,7 +80,7 @@ def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
 def _repair(name: str, done: str, operation: Operation) -> Repair:
     target = operation.target
     family = f" ipv{target.family}" if isinstance(target, (Rule, Route)) else ""
-    return Repair(name, done, f"{operation.kind}{family} {target.text()}")
+    return Repair(name, done, f"{operation.kind}{family} {' '.join(target.text().split())}")
 
 
 class History:
