@@ -20,6 +20,7 @@ import sys
 import types
 import typing as t
 
+from . import _netlink_copy as copies
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
@@ -30,8 +31,8 @@ from ._model.rule import Rule
 from ._model.state import Address, Flow, Link, Path
 from ._netlink_apply import Answers, Transaction, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
-from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
-from ._netns import inside
+from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused, TooMany
+from ._netns import inside, scratch
 from ._reading import Readable
 
 MINIMUM_PYROUTE2 = "0.7.2"
@@ -70,6 +71,15 @@ class Kernel(Readable, t.Protocol):
     def sysctl(self, path: str) -> str | None:
         """The value of a file below /proc/sys/net, such as C(ipv4/conf/all/rp_filter); None if there is none."""
 
+    def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        """The routes of a table that hold one of the destinations.
+
+        None if the table has more than C(most) routes, which shows before all of them are read.
+        """
+
+    def matched(self, flow: Flow) -> Route | None:
+        """The route that answers a lookup; None if none does, or one that is an error."""
+
     def router_neighbours(self) -> list[tuple[str, str]]:
         """Device and address of the IPv6 neighbours that said they are routers."""
 
@@ -87,6 +97,17 @@ def open_kernel(netns: str | None = None) -> t.Iterator[Kernel]:
     codec = _codec()
     with inside(netns), contextlib.closing(Netlink(codec)) as kernel:
         yield kernel
+
+
+@contextlib.contextmanager
+def open_scratch() -> t.Iterator[tuple[Kernel, copies.Scratch]]:
+    """An empty network namespace, and what fills it. The calling thread is inside while the context lasts.
+
+    Raises NotPermitted and NotSupported where none can be made.
+    """
+    codec = _codec()
+    with scratch(), contextlib.closing(Netlink(codec)) as kernel:
+        yield kernel, copies.Scratch(kernel, codec, SYSCTL_DIRECTORY)
 
 
 _MESSAGES = ("fibmsg", "rtmsg", "ifaddrmsg", "ndmsg")
@@ -147,6 +168,33 @@ class Netlink:
         names = functools.lru_cache(maxsize=None)(device_name)
         routes = [route_messages.decode(fields, names) for fields in found]
         return [route for route in routes if route is not None and _wanted(route, family, table, protocol, dev)]
+
+    def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        wanted = copies.covering(frozenset(destinations))
+        content = route_messages.encode_filter(family, table, None, None)
+        asked = self._codec.encode(route_messages.MESSAGE, "RTM_GETROUTE", NLM_F_REQUEST | NLM_F_DUMP, content)
+        try:
+            with contextlib.closing(NetlinkSocket(self._codec.explanation)) as sock:
+                found = sock.dump(asked, most=most)
+        except TooMany:
+            return None
+        except Refused as refused:
+            if refused.errno == errno.ENOENT:
+                return []
+            raise failure(refused, "RTM_GETROUTE") from refused
+        kept = [self._codec.decode(route_messages.MESSAGE, m) for m in found if copies.destination(m) in wanted]
+        routes = [route_messages.decode(fields, device_name) for fields in kept]
+        return [route for route in routes if route is not None and _wanted(route, family, table, None, None)]
+
+    def matched(self, flow: Flow) -> Route | None:
+        content = route_messages.encode_flow(flow, device_index, route_messages.RTM_F_FIB_MATCH)
+        asked = self._codec.encode(route_messages.MESSAGE, "RTM_GETROUTE", NLM_F_REQUEST, content)
+        try:
+            return route_messages.decode(
+                self._codec.decode(route_messages.MESSAGE, self._socket.ask(asked)), device_name
+            )
+        except Refused:
+            return None
 
     def lookup(self, flow: Flow) -> Path:
         for field, name in (("iif", flow.iif), ("oif", flow.oif)):

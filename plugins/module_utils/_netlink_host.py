@@ -11,7 +11,7 @@ import ipaddress
 import typing as t
 
 from ._model.state import Address, Link
-from ._netlink_codec import FAMILIES, Content, Message
+from ._netlink_codec import AF, FAMILIES, Content, Message
 
 LINK = Message(
     "ifinfmsg",
@@ -25,11 +25,15 @@ LINK = Message(
     ),
 )
 ADDRESS = Message("ifaddrmsg", ("IFA_ADDRESS", "IFA_LOCAL", "IFA_FLAGS"))
+NEW_ADDRESS = Message("ifaddrmsg", (*ADDRESS.attrs, "IFA_CACHEINFO"))
+NEW_LINK = Message("veth", ("IFLA_IFNAME", "IFLA_LINKINFO", "IFLA_GROUP"))
 NEIGHBOUR = Message("ndmsg", ("NDA_DST",))
 
 _IFF_UP = 0x1
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: most of a link's message is counters
-_SECONDARY, _DEPRECATED, _TENTATIVE = 0x01, 0x20, 0x40
+_SECONDARY, _NODAD, _DEPRECATED, _TENTATIVE, _NOPREFIXROUTE = 0x01, 0x02, 0x20, 0x40, 0x200
+_UP = {"flags": _IFF_UP, "change": _IFF_UP}
+_FOREVER = 0xFFFFFFFF
 _NTF_ROUTER = 0x80
 
 
@@ -41,6 +45,34 @@ def encode_links() -> Content:
 def encode_group(index: int, group: int) -> Content:
     """A change of a device's group and of nothing else."""
     return Content({"index": index}, [("IFLA_GROUP", group)])
+
+
+def encode_up(name: str) -> Content:
+    """A device that comes up."""
+    return Content(_UP, [("IFLA_IFNAME", name)])
+
+
+def encode_stand_in(link: Link, peer: str) -> Content:
+    """A cable with the name, state and group of a device; with its other end, C(peer), it gets carrier."""
+    far = {"attrs": [("IFLA_IFNAME", peer)]}
+    info = [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", far)]})]
+    attrs = [("IFLA_IFNAME", link.name), ("IFLA_GROUP", link.group), ("IFLA_LINKINFO", {"attrs": info})]
+    return Content(_UP if link.up else {}, attrs)
+
+
+def encode_address(address: Address, index: int) -> Content:
+    """An address without the routes to its network, which are copied like all others, and without detection."""
+    far = address.address if address.peer is None else address.peer.partition("/")[0]
+    attrs: list[tuple[str, t.Any]] = [
+        ("IFA_LOCAL", address.address),
+        ("IFA_ADDRESS", far),
+        ("IFA_FLAGS", _NOPREFIXROUTE | (_NODAD if address.family == 6 else 0)),
+    ]
+    if address.deprecated:
+        times = {"ifa_preferred": 0, "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
+        attrs.append(("IFA_CACHEINFO", times))
+    header = {"family": AF[address.family], "prefixlen": address.prefixlen, "scope": address.scope, "index": index}
+    return Content(header, attrs)
 
 
 def decode_link(fields: t.Mapping[str, t.Any]) -> Link:

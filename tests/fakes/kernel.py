@@ -169,6 +169,16 @@ class MemoryKernel:
             and (dev is None or dev in {way.dev for way in route.ways})
         ]
 
+    def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        held = self.routes(family, table=table)
+        wanted = [ipaddress.ip_address(each) for each in destinations]
+        fitting = [route for route in held if any(each in ipaddress.ip_network(route.dst) for each in wanted)]
+        return fitting if len(held) <= most else None
+
+    def matched(self, flow: Flow) -> Route | None:
+        last = self._walk(flow, self._rules[flow.family]).steps[-1]
+        return last.route if last.outcome == "found" else None
+
     def sysctl(self, path: str) -> str | None:
         return self.sysctls.get(path)
 
