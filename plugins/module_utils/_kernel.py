@@ -17,6 +17,7 @@ import os
 import re
 import socket
 import sys
+import time
 import types
 import typing as t
 
@@ -31,7 +32,18 @@ from ._model.rule import Rule
 from ._model.state import Address, Flow, Link, Path
 from ._netlink_apply import Answers, Transaction, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
-from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused, TooMany
+from ._netlink_socket import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    EventSocket,
+    NetlinkSocket,
+    Overrun,
+    Refused,
+    TooMany,
+)
 from ._netns import inside, scratch
 from ._reading import Readable
 
@@ -82,6 +94,9 @@ class Kernel(Readable, t.Protocol):
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         """Device and address of the IPv6 neighbours that said they are routers."""
+
+    def answers(self, dev: str, address: str, seconds: float) -> bool:
+        """Whether a neighbour is there: by ARP or neighbour discovery. On a device without, everybody is."""
 
     def events(self, *, rules: bool = False, routes: bool = False) -> Events:
         """Listen to devices and addresses of both families, and to rules and routes on request."""
@@ -134,6 +149,11 @@ class Netlink:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def renew(self) -> None:
+        """Another socket: answers of the one before were lost."""
+        self._socket.close()
+        self._socket = NetlinkSocket(self._codec.explanation)
 
     @property
     def received(self) -> int:
@@ -230,6 +250,30 @@ class Netlink:
         found = self._dump(host_messages.NEIGHBOUR, "RTM_GETNEIGH", Content({"family": AF[6]}, []))
         routers = [host_messages.decode_router(fields, device_name) for fields in found]
         return [router for router in routers if router is not None]
+
+    def answers(self, dev: str, address: str, seconds: float) -> bool:
+        index, family = _device_or_none(dev), 6 if ":" in address else 4
+        deadline = time.monotonic() + seconds
+        while index is not None and time.monotonic() < deadline:
+            state = self._neighbour(family, index, address)
+            if state & (host_messages.ANSWERED | host_messages.FAILED):
+                return bool(state & host_messages.ANSWERED)
+            if state == 0 or state & host_messages.KNOWN:
+                self._ask_neighbour(family, index, address, probe=bool(state))
+            time.sleep(0.02)
+        return False
+
+    def _neighbour(self, family: int, index: int, address: str) -> int:
+        """What is known of a neighbour, 0 for nothing."""
+        found = self._dump(host_messages.NEIGHBOUR, "RTM_GETNEIGH", Content({"family": AF[family]}, []))
+        known = (host_messages.decode_neighbour(fields) for fields in found)
+        return next((state for at, who, state in known if (at, who) == (index, address)), 0)
+
+    def _ask_neighbour(self, family: int, index: int, address: str, *, probe: bool) -> None:
+        content = host_messages.encode_neighbour(family, index, address, probe=probe)
+        flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_REPLACE if probe else NLM_F_CREATE)
+        with contextlib.suppress(Refused):  # what comes of it is read
+            self._socket.tell([self._codec.encode(host_messages.NEIGHBOUR, "RTM_NEWNEIGH", flags, content)])
 
     def events(self, *, rules: bool = False, routes: bool = False) -> Events:
         return NetlinkEvents((*_GROUPS, *(_RULE_GROUPS if rules else ()), *(_ROUTE_GROUPS if routes else ())))

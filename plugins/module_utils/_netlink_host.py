@@ -34,7 +34,12 @@ _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: most of a link's message i
 _SECONDARY, _NODAD, _DEPRECATED, _TENTATIVE, _NOPREFIXROUTE = 0x01, 0x02, 0x20, 0x40, 0x200
 _UP = {"flags": _IFF_UP, "change": _IFF_UP}
 _FOREVER = 0xFFFFFFFF
-_NTF_ROUTER = 0x80
+_NTF_USE, _NTF_ROUTER = 0x01, 0x80
+# NUD_*: what the kernel knows of a neighbour.
+ANSWERED = 0x02 | 0x40 | 0x80  # reachable, or on a device that needs no answer, or entered by hand
+KNOWN = 0x04 | 0x08  # answered once
+PROBE = 0x10
+FAILED = 0x20
 
 
 def encode_links() -> Content:
@@ -111,6 +116,17 @@ def decode_address(fields: t.Mapping[str, t.Any], name: t.Callable[[int], str | 
         tentative=bool(flags & _TENTATIVE),
         peer=None if far == local else str(ipaddress.ip_network((far, fields["prefixlen"]), strict=False)),
     )
+
+
+def encode_neighbour(family: int, index: int, address: str, *, probe: bool) -> Content:
+    """A wish to know whether a neighbour is there: to begin to find out, or (C(probe)) to ask one that is known."""
+    asked = {"state": PROBE, "flags": 0} if probe else {"state": 0, "flags": _NTF_USE}
+    return Content({"family": AF[family], "ifindex": index, **asked}, [("NDA_DST", address)])
+
+
+def decode_neighbour(fields: t.Mapping[str, t.Any]) -> tuple[int, str | None, int]:
+    """Index of the device, address and state of a neighbour."""
+    return fields["ifindex"], fields.get("NDA_DST"), fields["state"]
 
 
 def decode_router(fields: t.Mapping[str, t.Any], name: t.Callable[[int], str | None]) -> tuple[str, str] | None:

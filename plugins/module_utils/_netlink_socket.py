@@ -163,7 +163,10 @@ class NetlinkSocket:
             self._seq += 1
             struct.pack_into("=I", request, 8, self._seq)
         self._pending = iter(())
-        self._sock.send(b"".join(requests))
+        try:
+            self._sock.send(b"".join(requests))
+        except OSError as exc:
+            raise Refused(exc.errno or errno.EIO, f"the request could not be sent: {exc.strerror}") from exc
 
     def _next(self) -> Message:
         """The next message that belongs to what was sent last; what an aborted dump left behind is passed over."""
@@ -179,9 +182,8 @@ class NetlinkSocket:
         try:
             return self._sock.recv(_READ_SIZE)
         except OSError as exc:
-            if exc.errno == errno.ENOBUFS:
-                raise Refused(errno.ENOBUFS, "answers were lost, the receive buffer is too small") from exc
-            raise
+            why = "the receive buffer is too small" if exc.errno == errno.ENOBUFS else exc.strerror
+            raise Refused(exc.errno or errno.EIO, f"answers were lost: {why}") from exc
 
 
 class EventSocket:

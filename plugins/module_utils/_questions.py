@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""Option C(paths) of module endpoint: the same flows are asked before and after the change."""
+"""Options C(paths) and C(keep_paths) of module endpoint: the same flows are asked before and after the change."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ._paths import PENDING, PROVEN, WRONG, answer_all, compare, obstacle, parse
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
 
+KEEP = "keep_paths"
 Entry = dict[str, t.Any]
 
 
@@ -25,17 +26,15 @@ class Questions:
     def __init__(
         self,
         kernel: Kernel,
-        params: t.Sequence[t.Mapping[str, t.Any]],
+        params: t.Sequence[tuple[str, t.Mapping[str, t.Any]]],
         identities: t.Sequence[IdentityPaths],
         tables: t.Callable[[object, str], int],
     ) -> None:
+        """C(params) are entries, each with its name for error messages."""
         self._kernel = kernel
         self._identities = identities
         self._tunnels = without_neighbours(kernel.links()) if params else frozenset()
-        self._specs = [
-            parse_flow(entry, f"paths[{index}]", identities, tables, unchanged_allowed=True)
-            for index, entry in enumerate(params)
-        ]
+        self._specs = [parse_flow(entry, field, identities, tables, unchanged_allowed=True) for field, entry in params]
         self._before = {flow: self._ask(flow) for spec in self._specs for flow in spec.flows}
 
     def before(self) -> list[Entry]:
@@ -45,6 +44,10 @@ class Questions:
             for spec in self._specs
             for flow in spec.flows
         ]
+
+    def kept(self) -> list[Flow]:
+        """The flows of option C(keep_paths)."""
+        return [flow for spec in self._specs if spec.field.startswith(KEEP) for flow in spec.flows]
 
     def after(self) -> list[Entry]:
         """The answers after the change, each judged by what was expected of it."""

@@ -20,7 +20,7 @@ from ._model.route import Route
 from ._model.rule import Rule
 from ._recipe.facts import Remembered
 from ._recipe.rules import BLOCK
-from ._store import Record, objects_of
+from ._record import Record, objects_of
 
 TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities
 

@@ -16,6 +16,7 @@ import pathlib
 import typing as t
 
 from . import _names
+from ._confirm import Window
 from ._errors import NotPermitted
 from ._leases import lease_gateways
 from ._model.declaration import Declaration
@@ -29,12 +30,21 @@ if t.TYPE_CHECKING:
 class Host:
     """This host, or one of its network namespaces, whose names and VPN clients are not ours to know."""
 
-    def __init__(self, kernel: Kernel, netns: str | None, *, persistent: bool) -> None:
+    def __init__(
+        self,
+        kernel: Kernel | None,
+        netns: str | None,
+        *,
+        persistent: bool = False,
+        build: t.Callable[[], bytes] | None = None,
+    ) -> None:
+        """C(build) makes the program that undoes a change which is not confirmed."""
         self._kernel = kernel
         self._netns = netns
         self.clients: list[Client] = []
         self.store: Store = store_for(persistent, netns)
         self.stores: t.Sequence[Store] = all_stores(netns)
+        self.window = Window(self._runtime, netns, owner=self.store.owner, build=build)
 
     @functools.cached_property
     def _tables(self) -> _names.Names:
@@ -80,6 +90,8 @@ class Host:
 
     def gateways(self) -> dict[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""
+        if self._kernel is None:
+            return {}
         links = {link.index: link.name for link in self._kernel.links()}
         found = {} if self._netns is not None else lease_gateways(links)
         for device, address in self._kernel.router_neighbours():

@@ -200,6 +200,86 @@ options:
     description: Remove what the set owns and the declaration does not ask for any more.
     type: bool
     default: true
+  keep_paths:
+    description:
+      - Flows that the kernel must answer after the change as it did before, by device, gateway, source and type. The
+        table may differ. Otherwise the change is undone at once.
+      - With O(confirm.by=probe), the probe is made from the source, by the device and with the mark of each of them.
+    type: list
+    elements: dict
+    suboptions:
+      from:
+        description:
+          - The source, as an address or as the name of an identity, which stands for each of its addresses in the
+            family of O(keep_paths[].to).
+          - With O(keep_paths[].iif), the address of the other host that the packet comes from.
+        type: str
+      to:
+        description: The destination, an address.
+        type: str
+        required: true
+      iif:
+        description:
+          - The device that the packet comes in by, for one that this host forwards. It then needs O(keep_paths[].from).
+        type: str
+      oif:
+        description: The device that the socket is bound to.
+        type: str
+      fwmark:
+        description: The firewall mark of the packet, such as V(0x1).
+        type: str
+      uid:
+        description: The number of the user that sends. The user that the module runs as, unless given.
+        type: int
+      ipproto:
+        description:
+          - The protocol, V(tcp), V(udp), V(icmp) or V(ipv6-icmp). The kernel looks up no other.
+          - Without it, IPv4 is looked up as UDP.
+        type: str
+      sport:
+        description: The source port. It needs O(keep_paths[].ipproto).
+        type: str
+      dport:
+        description: The destination port. It needs O(keep_paths[].ipproto).
+        type: str
+  what_if:
+    description:
+      - What becomes of a change after which the replies of the SSH connection that this task came by would not arrive,
+        as they would have no way out, or neither go by the device and gateway of today nor by the declared egress of
+        the identity whose address the controller is connected to, with a gateway that answers.
+      - V(enforce) refuses it, V(report) warns, V(skip) does not ask.
+    type: str
+    choices: [enforce, report, skip]
+    default: enforce
+  confirm:
+    description:
+      - How a change is confirmed. Before anything is changed in the kernel, what takes the change back is written down
+        on the host, and a process that has nothing to do with this task undoes the change unless it is confirmed in
+        time. Reboot, loss of power, and the end of controller or module lead back to the earlier state as well.
+      - While a change waits for its confirmation, another one on the same host is refused with a line that says who
+        holds the host and for how long. A task that has nothing to change never is.
+    type: dict
+    suboptions:
+      by:
+        description:
+          - V(reconnect), the default, makes a new connection from the controller to the host after the change and
+            confirms by it. It costs one round trip if something has changed in the kernel, and nothing otherwise.
+          - V(probe) reaches O(confirm.port) at O(confirm.address) from the host itself. It needs no controller, and
+            serves C(ansible-pull), local connections, and hosts that ask for a one-time password.
+          - V(none) does not confirm, and is the default with O(netns).
+          - A local connection is refused with V(reconnect), since it proves nothing.
+        type: str
+        choices: [reconnect, probe, none]
+      timeout:
+        description: Seconds after which a change that is not confirmed is undone, V(1) to V(3600).
+        type: int
+        default: 30
+      address:
+        description: The address that a probe reaches.
+        type: str
+      port:
+        description: The TCP port that a probe reaches.
+        type: int
   persistent:
     description:
       - Keep the declaration in C(/etc/fleetvpn) and install the on-host program with its units, so that the host is
@@ -252,6 +332,20 @@ EXAMPLES = r"""
         outer: {fwmark: "0xca6c"}
     unbound: inside
     unbound_local: main
+
+- name: From the host itself, where no controller can confirm
+  fleetvpn.routing.endpoint:
+    identities:
+      - name: outside
+        interface: auto
+      - name: inside
+        tunnel: {type: wireguard, connection: wg0}
+    keep_paths:
+      - {from: outside, to: 203.0.113.5}
+    confirm:
+      by: probe
+      address: 203.0.113.5
+      port: 443
 
 - name: As it was before
   fleetvpn.routing.endpoint:
@@ -393,6 +487,26 @@ tunnels:
     needs:
       description: What has to be changed in how it is started, V(table_off) if wg-quick must start it with
         C(Table = off).
+      type: list
+      elements: str
+confirm:
+  description: What became of the confirmation.
+  returned: always
+  type: dict
+  contains:
+    state:
+      description:
+        - V(confirmed), V(unconfirmed) (the task fails, and the change is undone), or nothing if nothing had to be
+          confirmed. V(armed) while the change waits for it.
+      type: str
+    token:
+      description: The token of the change.
+      type: str
+    timeout:
+      description: Seconds after which it is undone if nobody confirms.
+      type: int
+    command:
+      description: The command that confirms it on the host.
       type: list
       elements: str
 program:

@@ -87,6 +87,7 @@ class MemoryKernel:
         self._listeners: list[MemoryEvents] = []
         self.sysctls: dict[str, str] = {"ipv4/conf/all/rp_filter": "0"}
         self.routers: list[tuple[str, str]] = []
+        self.silent: set[tuple[str, str]] = set()  # device and address of neighbours that do not answer
         self.nexthops: set[int] = set()
         self.applied: list[Operation] = []
         self.link("lo", arptype=772)
@@ -184,6 +185,9 @@ class MemoryKernel:
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         return list(self.routers)
+
+    def answers(self, dev: str, address: str, seconds: float) -> bool:
+        return (dev, address) not in self.silent
 
     def events(self, *, rules: bool = False, routes: bool = False) -> MemoryEvents:
         kinds = {"link", "address"} | ({"rule"} if rules else set()) | ({"route"} if routes else set())

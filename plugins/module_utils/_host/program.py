@@ -27,19 +27,26 @@ PACKAGE = __name__.rpartition("._host.")[0]
 SHEBANG = b"#!/usr/bin/python3 -I\n"
 # All that _host.cli imports; a test compares. Listed, since to find out takes longer than a run without changes may.
 MODULES = (
+    "_confirm",
     "_converge",
     "_errors",
     "_explain",
+    "_files",
     "_host",
     "_host.apply",
     "_host.cli",
     "_host.hook",
+    "_host.install",
     "_host.path",
+    "_host.program",
     "_host.sets",
     "_host.status",
+    "_host.units",
     "_host.watch",
+    "_host.window",
     "_kernel",
     "_leases",
+    "_management",
     "_model",
     "_model.declaration",
     "_model.fields",
@@ -65,6 +72,7 @@ MODULES = (
     "_reach",
     "_read",
     "_reading",
+    "_record",
     "_recipe",
     "_recipe.closed",
     "_recipe.facts",
@@ -76,6 +84,7 @@ MODULES = (
     "_sets",
     "_store",
     "_surroundings",
+    "_switch",
     "_tunnels",
     "_tunnels.client",
     "_tunnels.files",
@@ -84,12 +93,16 @@ MODULES = (
     "_verify",
     "_version",
     "_walks",
+    "_work",
 )
 _VERSION_FILE = "_version"
 _MAIN = f"""\
 import sys
 
-from {PACKAGE}._host.cli import main
+if sys.argv[1:2] in (["confirm"], ["restore"]):  # without what the other commands take long to import
+    from {PACKAGE}._host.window import main
+else:
+    from {PACKAGE}._host.cli import main
 
 sys.exit(main())
 """

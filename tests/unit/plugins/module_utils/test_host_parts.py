@@ -17,7 +17,8 @@ import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host import cli, sets, status, watch
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, Store
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
 
 
 class Trickle:
