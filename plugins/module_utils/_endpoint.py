@@ -20,7 +20,6 @@ from ._management import controller
 from ._store import check_name, store_for
 from ._surroundings import Host
 from ._version import VERSION
-from ._work import SKIP
 from ._worker import Result
 
 if t.TYPE_CHECKING:
@@ -59,7 +58,7 @@ def _request(context: Context) -> Request:
         absent=params["state"] == "absent",
         prune=params["prune"],
         dry_run=context.check_mode,
-        what_if=SKIP if context.netns else params["what_if"],
+        what_if=params["what_if"],
         terms=Terms.of(params["confirm"] or {}, context.netns),
         meta={**author(), "prune": params["prune"]},
     )
@@ -119,7 +118,7 @@ def as_result(found: Found, host: Host, files: install.Installation | None) -> R
         header="policy routing",
         warnings=[*found.warnings, *(files.warnings if files else ())],
         values={
-            "paths": [*found.proof.paths, *found.paths],
+            "paths": [{"planned": None, "unjudged": None, **path} for path in (*found.proof.paths, *found.paths)],
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
             "tunnels": [client.as_result() for client in host.clients],

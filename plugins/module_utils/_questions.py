@@ -11,10 +11,24 @@ import typing as t
 
 from ._model.path import Answer, IdentityPaths, PathSpec, Verdict
 from ._model.state import Flow
-from ._paths import PENDING, PROVEN, WRONG, answer_all, compare, obstacle, parse_flow, result, walk, without_neighbours
+from ._paths import (
+    PENDING,
+    PROVEN,
+    WRONG,
+    answer_all,
+    compare,
+    judged,
+    obstacle,
+    parse_flow,
+    result,
+    unasked,
+    walk,
+    without_neighbours,
+)
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
+    from ._whatif import Foreseen
 
 KEEP = "keep_paths"
 Entry = dict[str, t.Any]
@@ -44,6 +58,27 @@ class Questions:
             for spec in self._specs
             for flow in spec.flows
         ]
+
+    @property
+    def flows(self) -> list[Flow]:
+        """All flows."""
+        return [flow for spec in self._specs for flow in spec.flows]
+
+    def foreseen(self, flows: t.Mapping[Flow, Foreseen]) -> list[Entry]:
+        """What is foreseen of them, each judged by what is expected of it."""
+        return [
+            entry
+            for spec in self._specs
+            for entry in ([self._ahead(spec, flow, flows[flow]) for flow in spec.flows] or [unasked(spec)])
+        ]
+
+    def _ahead(self, spec: PathSpec, flow: Flow, foreseen: Foreseen) -> Entry:
+        if foreseen.unjudged:
+            return result(spec, flow, None, Verdict(None), self._identities)
+        if not spec.unchanged:
+            return judged(spec, flow, foreseen.planned, foreseen.obstacle, self._identities)
+        verdict = self._unchanged(foreseen.before, foreseen.planned)
+        return result(spec, flow, foreseen.planned, verdict, self._identities)
 
     def kept(self) -> list[Flow]:
         """The flows of option C(keep_paths)."""

@@ -16,6 +16,9 @@ from ._confirm import NONE, PROBE, RECONNECT, Armed, Terms, Window, holder, new,
 from ._errors import RoutingError, VerificationError
 from ._management import Watched, reach, refuse_lost, watched
 from ._model.declaration import Declaration
+from ._model.path import Answer
+from ._model.state import Flow, Path
+from ._outlook import Outlook, look_ahead
 from ._paths import walk
 from ._plan import Desired, Plan
 from ._questions import Questions
@@ -139,10 +142,13 @@ class Work:
 
     def run(self) -> Result:
         """Announce, carry out, or verify."""
+        management = watched(self.kernel) if self.plan.operations and self.request.what_if != SKIP else None
+        outlook = self._look_ahead(management)
+        remarks = self._foreseen(outlook, management) if outlook else []
         if self.request.dry_run:
-            return self._result(*self._announce())
+            return self._result(*self._announce(outlook), None, *remarks)
         if self.plan.operations or self.names or self.recorded:
-            return self._carry_out()
+            return _with_outlook(self._carry_out(management, remarks), outlook)
         return self._result(*self._verify())
 
     def _result(
@@ -151,10 +157,33 @@ class Work:
         warnings = (*self.warnings, *more)
         return Result(self.plan, self.names, self.recorded, proof, tuple(paths), warnings, self.record, armed)
 
-    def _announce(self) -> tuple[Proof, list[dict[str, t.Any]]]:
-        """What can be said without a change: the proof if nothing is to be done, else the answers of today."""
+    def _look_ahead(self, management: Watched | None) -> Outlook | None:
+        """What the plan comes to; None where nothing would be done or it shall not be asked."""
+        if self.plan.empty or self.request.what_if == SKIP:
+            return None
+        more = [management.flow] if management else []
+        situation = self.situation
+        return look_ahead(self.kernel, self.plan, situation.outcome, situation.facts, self.questions, more)
+
+    def _foreseen(self, outlook: Outlook, management: Watched | None) -> list[str]:
+        """Refuse a plan that would go wrong, before anything is changed; what to say if it shall be no failure."""
+        if outlook.unavailable:
+            return [f"what would come of the plan was not asked: {outlook.unavailable}"]
+        found = [] if self.request.absent else _wrong(outlook.proof, outlook.paths, self.situation.declaration)
+        remarks = self._managed(management, lambda flow: _decided(outlook.planned(flow)))
+        if not found:
+            return remarks
+        line = f"the kernel would not give the declared path: {'; '.join([*found, *self.warnings])}"
+        if self.request.what_if == ENFORCE:
+            raise VerificationError(line, field="paths", paths=[*outlook.proof.paths, *outlook.paths])
+        return [line, *remarks]
+
+    def _announce(self, outlook: Outlook | None) -> tuple[Proof, t.Sequence[dict[str, t.Any]]]:
+        """What can be said without a change: the proof if nothing is to be done, else what is foreseen."""
         if self.plan.empty:
             return self._proof(), self.questions.after()
+        if outlook is not None and not outlook.unavailable:
+            return outlook.proof, outlook.paths
         return Proof(
             (), tuple({**entry, "verdict": None} for entry in self._proof().identities)
         ), self.questions.before()
@@ -171,17 +200,16 @@ class Work:
             )
         return proof, paths
 
-    def _carry_out(self) -> Result:
+    def _carry_out(self, management: Watched | None, foreseen: t.Sequence[str]) -> Result:
         """Write down what is about to be done, do it, prove it, and write down that it is done or wait until then."""
         if self.request.waiting:
             self._apply(self.plan, [])
             return self._result(*self._verify())
-        management = watched(self.kernel) if self.plan.operations and self.request.what_if != SKIP else None
         armed, done = self._begin(), list[Plan]()
         try:
             self._apply(self.plan, done)
             found = self._verify()
-            remarks = self._managed(management)
+            remarks = [*foreseen, *self._managed(management, lambda flow: walk(self.kernel, flow).decided)]
             if armed is not None and self.request.terms.by == PROBE:
                 reach(self.request.terms, self.questions.kept(), armed)
             if armed is None or self.request.terms.by == PROBE:
@@ -223,17 +251,13 @@ class Work:
                 f"the kernel does not keep what was applied, first of it: {plan.operations[0].target.text()}"
             )
 
-    def _managed(self, management: Watched | None) -> list[str]:
+    def _managed(self, management: Watched | None, path: t.Callable[[Flow], Path | None]) -> list[str]:
         """Whether the controller can still be answered; what to say if it cannot, and that shall be no failure."""
-        if management is None:
+        planned = path(management.flow) if management else None
+        if management is None or planned is None:
             return []
         try:
-            refuse_lost(
-                self.kernel,
-                management,
-                lambda flow: walk(self.kernel, flow).decided,
-                self.situation.outcome.ways,
-            )
+            refuse_lost(self.kernel, management, lambda _flow: planned, self.situation.outcome.ways)
         except VerificationError as exc:
             if self.request.what_if == ENFORCE:
                 raise
@@ -269,6 +293,18 @@ class Work:
 
     def _proof(self) -> Proof:
         return prove(self.kernel, self.situation.outcome, self.situation.facts)
+
+
+def _decided(answer: Answer | None) -> Path | None:
+    return None if answer is None else answer.decided
+
+
+def _with_outlook(result: Result, outlook: Outlook | None) -> Result:
+    """Beside each path what was foreseen of it."""
+    if outlook is None or outlook.unavailable:
+        return result
+    proof = dataclasses.replace(result.proof, paths=tuple(outlook.beside(result.proof.paths)))
+    return dataclasses.replace(result, proof=proof, paths=tuple(outlook.beside(result.paths)))
 
 
 def _wrong(proof: Proof, paths: t.Sequence[dict[str, t.Any]], declaration: Declaration) -> list[str]:

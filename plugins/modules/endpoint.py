@@ -244,10 +244,20 @@ options:
         type: str
   what_if:
     description:
-      - What becomes of a change after which the replies of the SSH connection that this task came by would not arrive,
+      - What becomes of a change that would go wrong. Before anything is changed, and in check mode, the kernel is asked
+        what it would answer afterwards, in a network namespace without a name that holds a copy of this host's devices,
+        addresses, rules, routes and sysctls, as far as they decide about the flows that are asked for. The host is not
+        touched, and nothing of it is left, not even if the module is killed.
+      - V(enforce) refuses a change after which a path of an identity or of O(paths) would be wrong, V(report) warns,
+        V(skip) does not ask.
+      - So it does with a change after which the replies of the SSH connection that this task came by would not arrive,
         as they would have no way out, or neither go by the device and gateway of today nor by the declared egress of
         the identity whose address the controller is connected to, with a gateway that answers.
-      - V(enforce) refuses it, V(report) warns, V(skip) does not ask.
+      - Where the copy answers otherwise than the host before the change, by a redirect, a neighbour that does not
+        answer, a nexthop object, a VRF, or a table with thousands of routes, RV(paths[].unjudged) says so, and the
+        change is not refused for that flow. Not asked for are marks that nftables sets, and path MTUs.
+      - To make the namespace takes the capability CAP_SYS_ADMIN, as root has it, and the kernel's module veth. Without,
+        a warning says that nothing was asked.
     type: str
     choices: [enforce, report, skip]
     default: enforce
@@ -408,7 +418,8 @@ identities:
     verdict:
       description:
         - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop
-          holds), V(wrong) otherwise. Nothing in check mode if something would be changed.
+          holds), V(wrong) otherwise. In check mode, if something would be changed, what it would be, or nothing if that
+          is not known.
       type: str
 paths:
   description: The paths that were asked for, those of every identity and those of O(paths).
@@ -450,11 +461,22 @@ paths:
       description: The same keys for a socket that is not connected, where they differ.
       type: dict
     verdict:
-      description: V(proven), V(pending), V(wrong), or nothing if nothing was expected.
+      description:
+        - V(proven), V(pending), V(wrong), or nothing if nothing was expected.
+        - In check mode, if something would be changed, what it would be, or nothing if RV(paths[].unjudged).
       type: str
     before:
       description: The answer before the change.
       type: dict
+    planned:
+      description:
+        - The answer that was foreseen before the change, with the keys of RV(paths[].before). In check mode, if
+          something would be changed, there is no other.
+        - Nothing if nothing would be changed, or if it is not known. See O(what_if).
+      type: dict
+    unjudged:
+      description: Why nothing was foreseen.
+      type: str
     differs:
       description: In what it is not as expected.
       type: list

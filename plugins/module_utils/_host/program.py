@@ -59,11 +59,13 @@ MODULES = (
     "_names",
     "_netlink_apply",
     "_netlink_codec",
+    "_netlink_copy",
     "_netlink_host",
     "_netlink_route",
     "_netlink_rule",
     "_netlink_socket",
     "_netns",
+    "_outlook",
     "_parse",
     "_path_options",
     "_paths",
@@ -93,6 +95,7 @@ MODULES = (
     "_verify",
     "_version",
     "_walks",
+    "_whatif",
     "_work",
 )
 _VERSION_FILE = "_version"
