@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ._argspec import NETNS, ROUTE, RULE, TABLE, Spec, list_of, merged
 from ._model.declaration import STRICT_EGRESS, SYSCTLS, TUNNEL_TYPES
-from ._path_options import paths_spec
+from ._path_options import keep_paths_spec, paths_spec
 
 TUNNEL: Spec = {
     "type": {"type": "str", "required": True, "choices": list(TUNNEL_TYPES)},
@@ -74,12 +74,22 @@ DECLARATION: Spec = {
     "numbers": {"type": "dict", "options": NUMBERS},
 }
 
+CONFIRM: Spec = {
+    "by": {"type": "str", "choices": ["reconnect", "probe", "none"]},
+    "timeout": {"type": "int", "default": 30},
+    "address": {"type": "str"},
+    "port": {"type": "int"},
+}
+
 ENDPOINT: Spec = merged(
     DECLARATION,
     {
         "set": {"type": "str", "default": "main"},
         "prune": {"type": "bool", "default": True},
         "paths": paths_spec(),
+        "keep_paths": keep_paths_spec(),
+        "what_if": {"type": "str", "choices": ["enforce", "report", "skip"], "default": "enforce"},
+        "confirm": {"type": "dict", "options": CONFIRM},
         "persistent": {"type": "bool"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     },

@@ -38,6 +38,7 @@ __all__ = [
     "check",
     "compare",
     "failing",
+    "judged",
     "obstacle",
     "owner",
     "parse_flow",
@@ -46,6 +47,7 @@ __all__ = [
     "present",
     "result",
     "text",
+    "unasked",
     "walk",
     "without_neighbours",
 ]
@@ -232,7 +234,7 @@ def answer_all(
             entry, answer = _answered(kernel, spec, flow, identities, devices)
             found.append(entry if walks is None else {**entry, "walk": walks(kernel, answer) if answer else []})
         if not spec.flows:
-            found.append(_unasked(spec) if walks is None else {**_unasked(spec), "walk": []})
+            found.append(unasked(spec) if walks is None else {**unasked(spec), "walk": []})
     return found
 
 
@@ -240,15 +242,22 @@ def _answered(
     kernel: Kernel, spec: PathSpec, flow: Flow, identities: t.Sequence[IdentityPaths], devices: t.Collection[str]
 ) -> tuple[dict[str, t.Any], Answer | None]:
     why = obstacle(kernel, flow, devices)
-    if why is None:
-        answer = walk(kernel, flow)
-        return result(spec, flow, answer, check(spec, answer, identities), identities), answer
+    answer = None if why else walk(kernel, flow)
+    return judged(spec, flow, answer, why, identities), answer
+
+
+def judged(
+    spec: PathSpec, flow: Flow, answer: Answer | None, why: str | None, identities: t.Sequence[IdentityPaths]
+) -> dict[str, t.Any]:
+    """The result entry of one flow, with its verdict; without an answer C(why) says what is in its way."""
+    if answer is not None:
+        return result(spec, flow, answer, check(spec, answer, identities), identities)
     lacking = owner(flow.source, identities) is not None or _without_egress(spec, flow, identities)
     status = None if spec.expect is None else PENDING if lacking and flow.iif is None else WRONG
-    return result(spec, flow, None, Verdict(status, (why,)), identities), None
+    return result(spec, flow, None, Verdict(status, (why or "has no answer",)), identities)
 
 
-def _unasked(spec: PathSpec) -> dict[str, t.Any]:
+def unasked(spec: PathSpec) -> dict[str, t.Any]:
     """The entry of an identity that has no address of the family: there is nothing to ask for."""
     why = f"from: {spec.identity} has no ipv{spec.family} address now"
     verdict = Verdict(None if spec.expect is None else PENDING, (why,))

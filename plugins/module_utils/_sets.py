@@ -21,7 +21,7 @@ from ._model.route import Route
 from ._model.rule import Rule
 from ._recipe.block import BLOCK
 from ._recipe.facts import Remembered
-from ._store import Record, guard_of, objects_of
+from ._record import Record, guard_of, objects_of
 
 TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities
 

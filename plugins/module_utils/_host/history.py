@@ -18,7 +18,7 @@ from .._errors import Conflict, NotPermitted
 from .._model.operation import LinkGroup, Operation, Sysctl, Target
 from .._model.route import Route
 from .._model.rule import Rule
-from .._store import Record, objects_of
+from .._record import Record, objects_of
 
 if t.TYPE_CHECKING:
     import pathlib

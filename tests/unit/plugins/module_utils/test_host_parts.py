@@ -25,7 +25,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._host import (
     status,
 )
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, Store
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
 
 
 class Trickle:
