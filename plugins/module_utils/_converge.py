@@ -16,18 +16,22 @@ import hashlib
 import json
 import typing as t
 
-from ._errors import VerificationError
+from ._borrowed import groups_before, loosened_sysctls, restored_groups, sysctls_before
+from ._errors import NotSupported, VerificationError
+from ._interest import interest_of
 from ._model.declaration import Declaration
-from ._model.operation import LinkGroup
+from ._model.guard import Guard
+from ._netlink_filter import Interest
 from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
+from ._policies import unencrypted
 from ._questions import Questions
 from ._read import foreign_tables, preflight, read_current, read_facts
 from ._reading import Reading
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
 from ._recipe.ways import Way
-from ._refuse import fitted, refuse_lost_gotos
+from ._refuse import fitted, refuse_foreign_links, refuse_lost_gotos, unguarded_warning, why_unguarded
 from ._sets import Scope, choose_numbers, refuse_found, refuse_shared, remembered, scope_of
 from ._store import Record, Store, objects_from
 from ._verify import Proof, identity_paths, prove
@@ -62,6 +66,9 @@ class Surroundings(t.Protocol):
     def tunnels(self, declaration: Declaration) -> t.Mapping[str, str]:
         """The device of each tunnel identity that names none, as its VPN client has it. Refuses what cannot work."""
 
+    def clients_told(self, record: Record, name: str) -> list[dict[str, t.Any]]:
+        """The VPN clients for the result, with what each must be told of us, C(record) being that of set C(name)."""
+
     def gateways(self) -> t.Mapping[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""
 
@@ -91,6 +98,8 @@ class Result:
     paths: tuple[dict[str, t.Any], ...]
     warnings: tuple[str, ...]
     record: Record
+    interest: Interest  # the routes that all this depends on
+    unguarded: NotSupported | None = None  # why the egress guard that is asked for cannot be had
 
     @property
     def changed(self) -> bool:
@@ -104,17 +113,23 @@ class _Situation:
 
     declaration: Declaration
     record: Record | None
+    others: tuple[Record, ...]  # of the other sets
     scope: Scope
     facts: Facts
     outcome: Outcome
     desired: Desired
+    unguarded: NotSupported | None
 
 
 def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     """Bring the kernel to what is asked for, and prove it. After a RoutingError the state is what it was before."""
     reading = Reading(kernel)
     situation = _look(reading, host, request)
-    warnings = preflight(reading, situation.desired, situation.scope)
+    warnings = [
+        *situation.outcome.warnings,
+        *preflight(reading, situation.desired, situation.scope),
+        *unencrypted(reading, situation.outcome.ways),
+    ]
     identities = identity_paths(situation.outcome, situation.facts)
     questions = Questions(kernel, () if request.absent else request.paths, identities, host.table)
     plan = _difference(reading, situation, request)
@@ -128,29 +143,42 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
         proof, paths = work.carry_out(plan)
     else:
         proof, paths = work.verify()
-    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record)
+    warnings += [unguarded_warning(situation.unguarded)] if situation.unguarded else []
+    interest = interest_of(situation.declaration, situation.outcome, situation.facts)
+    unguarded = situation.unguarded
+    return Result(plan, tuple(names), recorded, proof, tuple(paths), tuple(warnings), record, interest, unguarded)
 
 
 def _look(kernel: Readable, host: Surroundings, request: Request) -> _Situation:
     """Everything that is read, and everything that can be refused."""
-    mine, others = _records(host, request.name)
+    mine, others, unfinished = _records(host, request.name)
     record = mine[0] if mine else None
     numbers = choose_numbers(request.params.get("numbers") or {}, record, others)
     declaration = parse_declaration(request.name, {} if request.absent else request.params, numbers, host.table)
     declaration = fitted(declaration, kernel, patient=not request.undo_wrong)
     refuse_shared(declaration, others)
-    scope = scope_of(numbers, mine, others.values())
+    scope = scope_of(numbers, mine, others.values(), name=request.name, unfinished=unfinished)
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
-    outcome = build(declaration, facts)
+    outcome = build(declaration, facts, patient=not request.undo_wrong)
+    refuse_foreign_links(outcome.desired.links, {n for each in (*mine, *others.values()) for n in each.links}, kernel)
     refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
-    desired = dataclasses.replace(outcome.desired, restored=_restored(record, outcome, facts, numbers.group))
-    return _Situation(declaration, record, scope, facts, outcome, desired)
+    unguarded = why_unguarded(declaration, outcome.desired.guard, kernel, patient=not request.undo_wrong)
+    desired = dataclasses.replace(
+        outcome.desired,
+        restored=restored_groups(record, outcome.desired, facts, numbers.group),
+        loosened=loosened_sysctls(record, others.values(), outcome.desired, facts),
+        guard=None if unguarded else outcome.desired.guard,
+    )
+    return _Situation(declaration, record, tuple(others.values()), scope, facts, outcome, desired, unguarded)
 
 
-def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record]]:
-    """The records of this set, the current one first and one that was begun after it, and those of the others."""
+def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record], bool]:
+    """The records of this set, the current one first and one that was begun after it, and those of the others.
+
+    The last part tells whether one of this set was begun and never finished.
+    """
     mine: list[Record] = []
     others: dict[str, Record] = {}
     begun: list[Record] = []
@@ -161,20 +189,12 @@ def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Rec
         pending = {key: record for key in store.names() if (record := store.pending(key)) is not None}
         begun += [record for key, record in pending.items() if key == name]
         others.update({f"{key} (begun)": record for key, record in pending.items() if key != name})
-    return [*mine, *begun], others
+    return [*mine, *begun], others, bool(begun)
 
 
 def _named_by_others(host: Surroundings, record: Record | None) -> set[int]:
     own = set(record.names) if record else set()
     return {number for name, number in host.named_tables().items() if name not in own}
-
-
-def _restored(record: Record | None, outcome: Outcome, facts: Facts, group: int) -> tuple[LinkGroup, ...]:
-    """Devices that we moved into our group and no longer need there."""
-    kept = {entry.name for entry in outcome.desired.groups}
-    before = record.groups if record else {}
-    ours = {link.name for link in facts.links if link.group == group}
-    return tuple(LinkGroup(name, old) for name, old in sorted(before.items()) if name in ours - kept)
 
 
 def _difference(kernel: Readable, situation: _Situation, request: Request) -> Plan:
@@ -191,12 +211,15 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
     if not request.prune:
         rules |= situation.scope.recorded_rules
         routes |= situation.scope.recorded_routes
+    before, desired, facts = situation.record, situation.desired, situation.facts
     ways = situation.outcome.ways
     return Record(
         declaration=dict(request.params),
-        objects=objects_from(rules, routes),
-        groups=_groups_before(situation),
-        tables={"local": situation.outcome.local, **{way.key: way.table for way in ways}} if ways else {},
+        objects=objects_from(rules, routes, _kept_guard(situation, request)),
+        groups=groups_before(before, desired, facts, situation.declaration.numbers.group),
+        links=[link.name for link in desired.links],
+        sysctls=sysctls_before(before, situation.others, desired, facts),
+        tables={**situation.outcome.shared.by_key(), **{way.key: way.table for way in ways}} if ways else {},
         names=dict(situation.outcome.names),
         identities=[_entry(way) for way in ways],
         numbers=dataclasses.asdict(situation.declaration.numbers),
@@ -204,16 +227,14 @@ def _record(situation: _Situation, request: Request, plan: Plan) -> Record:
     )
 
 
+def _kept_guard(situation: _Situation, request: Request) -> Guard | None:
+    recorded = None if request.prune else next(iter(situation.scope.recorded_guards), None)
+    return situation.desired.guard or recorded
+
+
 def _entry(way: Way) -> dict[str, t.Any]:
     """What the next run has to know of a way."""
     return {**way.as_result(), "required": way.identity.required, "retired": list(way.retired)}
-
-
-def _groups_before(situation: _Situation) -> dict[str, int]:
-    known = situation.record.groups if situation.record else {}
-    ours = situation.declaration.numbers.group
-    found = {link.name: 0 if link.group == ours else link.group for link in situation.facts.links}
-    return {entry.name: known.get(entry.name, found[entry.name]) for entry in situation.desired.groups}
 
 
 def _now() -> str:
@@ -268,6 +289,7 @@ class _Work:
                 f"the kernel does not give the declared path: {'; '.join([*wrong, *self.warnings])}",
                 field="paths",
                 paths=[*proof.paths, *paths],
+                tunnels=self.host.clients_told(self.record, self.request.name),
             )
         return proof, paths
 

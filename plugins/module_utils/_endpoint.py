@@ -16,12 +16,14 @@ from ._converge import Request, converge
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
 from ._host import install
-from ._store import check_name, store_for
+from ._model.guard import FAMILY, Guard
+from ._store import check_name, guard_of, store_for
 from ._surroundings import Host
 from ._version import VERSION
 from ._worker import Result
 
 if t.TYPE_CHECKING:
+    from ._model.operation import Target
     from ._worker import Context
 
 
@@ -47,7 +49,7 @@ def ensure_endpoint(context: Context) -> Result:
                 program.carry_out()
             if request.absent and not context.check_mode:
                 host.tidy()
-    return as_result(found, host, program)
+    return as_result(found, host, program, request.name)
 
 
 def _installation(context: Context, request: Request) -> install.Installation:
@@ -83,17 +85,18 @@ def author() -> dict[str, str]:
     return {"user": user, "controller": controller, "version": VERSION}
 
 
-def as_result(found: Found, host: Host, program: install.Installation | None) -> Result:
-    """The result as the module returns it."""
+def as_result(found: Found, host: Host, program: install.Installation | None, name: str) -> Result:
+    """The result for set C(name) as the module returns it."""
     named = [{"op": _op(line), "kind": "table", "family": None, "text": line[1:]} for line in found.names]
     files = program.plan if program else []
     steps = [*found.plan.as_result(), *named, *files]
-    displaced = [*_displaced(found), *(step for step in files if step["op"] in ("remove", "replace"))]
+    displaced = [*_displaced(found), *(step["text"] for step in files if step["op"] in ("remove", "replace"))]
+    incoming = [*_incoming(found), *(step["text"] for step in (*named, *files) if step["op"] in ("add", "replace"))]
     return Result(
         changed=found.changed or bool(files),
         plan=steps,
-        before="".join(f"{step['text']}\n" for step in displaced),
-        after="".join(f"{step['text']}\n" for step in steps if step["op"] in ("add", "replace", "set")),
+        before="".join(f"{line}\n" for line in displaced),
+        after="".join(f"{line}\n" for line in incoming),
         header="policy routing",
         warnings=[
             *found.warnings,
@@ -104,7 +107,8 @@ def as_result(found: Found, host: Host, program: install.Installation | None) ->
             "paths": [*found.proof.paths, *found.paths],
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
-            "tunnels": [client.as_result() for client in host.clients],
+            "tunnels": host.clients_told(found.record, name),
+            "guard": _guard_result(found),
             "program": program.as_result() if program else None,
         },
     )
@@ -114,13 +118,32 @@ def _op(line: str) -> str:
     return "add" if line.startswith("+") else "remove"
 
 
-def _displaced(found: Found) -> t.Iterator[dict[str, str]]:
+def _guard_result(found: Found) -> dict[str, str | None]:
+    """How the egress guard stands, or would after this run."""
+    guard = guard_of(found.record)
+    state = "absent" if guard is None else "present"
+    if found.unguarded is not None:
+        state = "missing" if found.unguarded.value is None else "unsupported"
+    return {"state": state, "table": None if guard is None else f"{FAMILY} {guard.table}"}
+
+
+def _displaced(found: Found) -> t.Iterator[str]:
     """What goes: removed objects, and what replaced and moved ones were before."""
     for operation in found.plan.operations:
         if operation.op == "remove":
-            yield {"text": operation.target.text()}
+            yield from _lines(operation.target)
         elif operation.before is not None:
-            yield {"text": operation.before.text()}
-    for line in found.names:
-        if line.startswith("-"):
-            yield {"text": line[1:]}
+            yield from _lines(operation.before)
+    yield from (line[1:] for line in found.names if line.startswith("-"))
+
+
+def _incoming(found: Found) -> t.Iterator[str]:
+    """What comes."""
+    for operation in found.plan.operations:
+        if operation.op != "remove":
+            yield from _lines(operation.target)
+
+
+def _lines(target: Target) -> list[str]:
+    """An object as a diff shows it."""
+    return target.lines() if isinstance(target, Guard) else [target.text()]

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from ._argspec import NETNS, ROUTE, RULE, TABLE, Spec, list_of, merged
-from ._model.declaration import TUNNEL_TYPES
+from ._model.declaration import STRICT_EGRESS, SYSCTLS, TUNNEL_TYPES
 from ._path_options import paths_spec
 
 TUNNEL: Spec = {
@@ -20,6 +20,12 @@ TUNNEL: Spec = {
 
 OUTER: Spec = {
     "fwmark": {"type": "str"},
+    "uidrange": {"type": "str"},
+}
+
+PIN: Spec = {
+    "ipproto": {"type": "str"},
+    "sport": {"type": "str"},
     "uidrange": {"type": "str"},
 }
 
@@ -40,6 +46,7 @@ IDENTITY: Spec = {
     "outer": {"type": "dict", "options": OUTER},
     "mtu": {"type": "int"},
     "advmss": {"type": "int"},
+    "pin": list_of(PIN),
     "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
 }
 
@@ -60,6 +67,10 @@ DECLARATION: Spec = {
     "unbound": {"type": "str", "default": "keep"},
     "unbound_local": {"type": "str", "choices": ["none", "main"], "default": "none"},
     "unbound_forwarded": {"type": "list", "elements": "str"},
+    "unbound_backstop": {"type": "bool", "default": False},
+    "sysctls": {"type": "list", "elements": "str", "choices": list(SYSCTLS)},
+    "strict_egress": {"type": "str", "choices": list(STRICT_EGRESS), "default": "true"},
+    "strict_ingress": {"type": "bool", "default": False},
     "numbers": {"type": "dict", "options": NUMBERS},
 }
 

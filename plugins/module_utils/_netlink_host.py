@@ -18,6 +18,7 @@ LINK = Message(
     ("IFLA_IFNAME", "IFLA_MASTER", "IFLA_LINKINFO", "IFLA_GROUP", "IFLA_EXT_MASK", "IFLA_CARRIER"),
     missing=(
         (3, "IFLA_IFNAME", "asciiz"),
+        (26, "IFLA_AF_SPEC", "cdata"),
         (10, "IFLA_MASTER", "uint32"),
         (27, "IFLA_GROUP", "uint32"),
         (29, "IFLA_EXT_MASK", "uint32"),
@@ -27,7 +28,7 @@ LINK = Message(
 ADDRESS = Message("ifaddrmsg", ("IFA_ADDRESS", "IFA_LOCAL", "IFA_FLAGS"))
 NEIGHBOUR = Message("ndmsg", ("NDA_DST",))
 
-_IFF_UP = 0x1
+IFF_UP = 0x1
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: most of a link's message is counters
 _SECONDARY, _DEPRECATED, _TENTATIVE = 0x01, 0x20, 0x40
 _NTF_ROUTER = 0x80
@@ -50,7 +51,7 @@ def decode_link(fields: t.Mapping[str, t.Any]) -> Link:
         name=fields["IFLA_IFNAME"],
         kind=fields["IFLA_LINKINFO"].get_attr("IFLA_INFO_KIND") if "IFLA_LINKINFO" in fields else None,
         arptype=fields["type"],
-        up=bool(fields["flags"] & _IFF_UP),
+        up=bool(fields["flags"] & IFF_UP),
         carrier=bool(fields.get("IFLA_CARRIER", 0)),
         group=fields.get("IFLA_GROUP", 0),
         master=fields.get("IFLA_MASTER"),

@@ -223,14 +223,14 @@ def encode_flow(flow: Flow, index: Index) -> Content:
     dst, dst_len = split_prefix(flow.to)
     src, src_len = split_prefix(flow.source)
     flags = _RTM_F_LOOKUP_TABLE if flow.family == 4 else 0
-    header = {"family": AF[flow.family], "dst_len": dst_len, "src_len": src_len, "flags": flags}
+    header = {"family": AF[flow.family], "dst_len": dst_len, "src_len": src_len, "tos": flow.tos, "flags": flags}
     values = (
         ("RTA_DST", dst),
         ("RTA_SRC", src),
         ("RTA_IIF", None if flow.iif is None else index(flow.iif)),
         ("RTA_OIF", None if flow.oif is None else index(flow.oif)),
         ("RTA_MARK", flow.fwmark),
-        ("RTA_UID", flow.uid),
+        ("RTA_UID", flow.uid if flow.iif is None else 0),  # as what is forwarded has it
         ("RTA_IP_PROTO", flow.ipproto),
         ("RTA_SPORT", flow.sport),
         ("RTA_DPORT", flow.dport),

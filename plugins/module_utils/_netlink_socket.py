@@ -14,6 +14,7 @@ that are whole.
 
 from __future__ import annotations
 
+import array
 import errno
 import os
 import socket
@@ -37,8 +38,10 @@ _ADD_MEMBERSHIP = 1
 _EXT_ACK = 11
 _GET_STRICT_CHK = 12
 _SO_RCVBUFFORCE = 33
+_SO_ATTACH_FILTER = 26
 
 _HEADER = struct.Struct("=IHHII")
+HEADER_SIZE = _HEADER.size
 _READ_SIZE = 1 << 18
 _RECEIVE_BUFFER = 4 << 20
 _DUMP_TRIES = 20
@@ -85,6 +88,11 @@ class NetlinkSocket:
         self._reads = 0
         self._pending: t.Iterator[Message] = iter(())
         self.received = 0
+
+    @property
+    def port(self) -> int:
+        """What the kernel writes into the events that requests of this socket cause."""
+        return int(self._sock.getsockname()[0])
 
     def close(self) -> None:
         """Close it; closing twice is no error."""
@@ -176,10 +184,10 @@ class NetlinkSocket:
 
 
 class EventSocket:
-    """A socket that listens to multicast groups."""
+    """A socket that listens to multicast groups, of rtnetlink unless said otherwise."""
 
-    def __init__(self, groups: t.Iterable[int]) -> None:
-        self._sock = _open()
+    def __init__(self, groups: t.Iterable[int], protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._sock = _open(protocol)
         self._sock.setblocking(False)
         for group in groups:
             self._sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
@@ -191,6 +199,12 @@ class EventSocket:
     def fileno(self) -> int:
         """For select and poll."""
         return self._sock.fileno()
+
+    def attach(self, program: bytes) -> None:
+        """Let the kernel throw away what this program of classic BPF does not pass, from the next event on."""
+        lines = array.array("B", program)
+        address, length = lines.buffer_info()
+        self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", length // 8, address))
 
     def read(self) -> list[Message]:
         """All that is there, without waiting. Raises Overrun if something was lost; the next read goes on after it."""
@@ -215,8 +229,8 @@ def split(data: bytes) -> t.Iterator[Message]:
         offset += (max(length, _HEADER.size) + 3) & ~3
 
 
-def _open() -> socket.socket:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def _open(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     sock.bind((0, 0))
     _enlarge(sock)
     for option in (_EXT_ACK, _GET_STRICT_CHK):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import typing as t
 from pathlib import Path
 
 from ._errors import Conflict, InvalidInput, NotPermitted, NotSupported
+from ._model.guard import Chain, Guard, NamedSet
 from ._model.route import Nexthop, Route
 from ._model.rule import Rule
 
@@ -36,8 +38,10 @@ class Record:
     """One set: what was declared, and what came of it. All of it is plain JSON data."""
 
     declaration: dict[str, t.Any] = dataclasses.field(default_factory=dict)  # as the user gave it, normalised
-    objects: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # rules and routes, see objects_from
+    objects: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # rules, routes, guard, see objects_from
     groups: dict[str, int] = dataclasses.field(default_factory=dict)  # device: its group before us
+    links: list[str] = dataclasses.field(default_factory=list)  # devices of our own
+    sysctls: dict[str, str] = dataclasses.field(default_factory=dict)  # path below /proc/sys/net: its value before us
     tables: dict[str, int] = dataclasses.field(default_factory=dict)  # identity or device: table number
     names: dict[str, int] = dataclasses.field(default_factory=dict)  # names given to tables
     identities: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # as last found
@@ -99,7 +103,10 @@ class Store:
         return self._load(path) if self._exists() and _present(path) else None
 
     def begin(self, name: str, record: Record) -> None:
-        """Write down what is about to be done, before it is done."""
+        """Write down what is about to be done, before it is done.
+
+        It does not have to survive a power cut, which takes along what it speaks of, and nothing waits for the disk.
+        """
         path = self._path(name, ".pending")
         self._prepare(self.root)
         self._write(path, record)
@@ -112,6 +119,7 @@ class Store:
         with _permitted(self.root):
             if _present(current):
                 self._keep(name, current)
+            _sync(pending)
             pending.replace(current)
             _sync(self.root)
 
@@ -166,10 +174,7 @@ class Store:
         self._checked(path)
         with _permitted(path):
             content = path.read_bytes()
-        try:
-            return _from_json(json.loads(content))
-        except (ValueError, TypeError, KeyError):
-            return None
+        return _parsed(content)
 
     def _prepare(self, folder: Path) -> None:
         with _permitted(folder):
@@ -181,7 +186,7 @@ class Store:
         self._checked(folder)
 
     def _write(self, path: Path, record: Record) -> None:
-        """The whole file or none: a new file, synced, then renamed into place."""
+        """The whole file or none: a new file, then renamed into place."""
         content = json.dumps(_to_json(record), indent=1, sort_keys=True) + "\n"
         temporary = _unfinished(path)
         with _permitted(path):
@@ -190,10 +195,7 @@ class Store:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o600)
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
             temporary.replace(path)
-            _sync(path.parent)
 
     def _keep(self, name: str, current: Path) -> None:
         """The current record becomes the newest generation; a link, so that no moment is without a current file.
@@ -272,10 +274,13 @@ def netns_key(netns: str) -> str:
     return key
 
 
-def objects_from(rules: t.Iterable[Rule], routes: t.Iterable[Route]) -> list[dict[str, t.Any]]:
-    """Rules and routes as a record keeps them: their fields, without those that have their default, and their kind."""
-    found: list[tuple[str, Rule | Route]] = [("rule", each) for each in rules]
+def objects_from(
+    rules: t.Iterable[Rule], routes: t.Iterable[Route], guard: Guard | None = None
+) -> list[dict[str, t.Any]]:
+    """What a record keeps of objects: their fields, without those that have their default, and their kind."""
+    found: list[tuple[str, Rule | Route | Guard]] = [("rule", each) for each in rules]
     found += [("route", each) for each in routes]
+    found += [("guard", guard)] if guard else []
     return sorted(({"kind": kind, **_plain(each)} for kind, each in found), key=json.dumps)
 
 
@@ -285,10 +290,23 @@ def objects_of(record: Record) -> tuple[set[Rule], set[Route]]:
     return rules, {_route(each) for each in record.objects if each["kind"] == "route"}
 
 
-def _plain(value: Rule | Route) -> dict[str, t.Any]:
-    fields = {field.name: field.default for field in dataclasses.fields(value)}
-    every = json.loads(json.dumps(dataclasses.asdict(value)))
-    return {key: found for key, found in every.items() if getattr(value, key) != fields[key]}
+def guard_of(record: Record) -> Guard | None:
+    """The egress guard of a record."""
+    return next((_guard(each) for each in record.objects if each["kind"] == "guard"), None)
+
+
+def _plain(value: Rule | Route | Guard) -> dict[str, t.Any]:
+    found = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {field.name: _as_json(stated) for field, stated in found if stated != field.default}
+
+
+def _as_json(value: object) -> object:
+    """As it comes back from a file."""
+    if isinstance(value, (tuple, list)):
+        return [_as_json(each) for each in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
 
 
 def _arguments(stored: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -301,8 +319,23 @@ def _route(stored: t.Mapping[str, t.Any]) -> Route:
     return Route(**{**_arguments(stored), "nexthops": nexthops})
 
 
+def _guard(stored: t.Mapping[str, t.Any]) -> Guard:
+    sets = tuple(NamedSet(**_arguments(each)) for each in stored.get("sets", ()))
+    chains = tuple(Chain(**_arguments(each)) for each in stored.get("chains", ()))
+    return Guard(**{**_arguments(stored), "sets": sets, "chains": chains})
+
+
 def _to_json(record: Record) -> dict[str, t.Any]:
     return {"format": _FORMAT, **{name: getattr(record, name) for name in _stored_fields()}}
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(content: bytes) -> Record | None:
+    """The record that a file's content is; None when it is damaged. A run reads the same files several times."""
+    try:
+        return _from_json(json.loads(content))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _from_json(content: object) -> Record:
@@ -310,6 +343,7 @@ def _from_json(content: object) -> Record:
         raise ValueError("not a record")
     record = Record(**{name: content[name] for name in _stored_fields()})
     objects_of(record)
+    guard_of(record)
     return record
 
 
@@ -332,9 +366,9 @@ def _present(path: Path) -> bool:
     return True
 
 
-def _sync(folder: Path) -> None:
-    """Make renames in a directory survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    """Make the content of a file, or the renames in a directory, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

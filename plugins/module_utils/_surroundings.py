@@ -19,8 +19,9 @@ from . import _names
 from ._errors import NotPermitted
 from ._leases import lease_gateways
 from ._model.declaration import Declaration
-from ._store import RUNTIME_ROOT, Store, all_stores, store_for
-from ._tunnels import Client, find_clients, refuse_overtaking
+from ._recipe.block import BLOCK
+from ._store import RUNTIME_ROOT, Record, Store, all_stores, store_for
+from ._tunnels import Client, find_clients, refuse_lost_sockets, refuse_overtaking, told_clients
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -72,11 +73,29 @@ class Host:
         """The device of each tunnel identity, as its VPN client has it. Raises Conflict for a client that cannot be
         lived with.
         """
-        # The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by.
-        root = pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
-        self.clients = find_clients(declaration, root)
+        self.clients = find_clients(declaration, self._files, self._holder)
         refuse_overtaking(self.clients)
+        refuse_lost_sockets(declaration, self.clients)
         return {client.identity: client.interface for client in self.clients if client.interface}
+
+    def clients_told(self, record: Record, name: str) -> list[dict[str, t.Any]]:
+        """The clients for the result, with what each must be told of the tables and rules of all sets, C(record) being
+        that of set C(name).
+        """
+        others = [other for store in self.stores for key, other in store.read_all().items() if key != name]
+        sets = [record, *others]
+        tables = [table for each in sets for table in each.tables.values()]
+        end = max(each.numbers["priority_base"] for each in sets) + BLOCK
+        return [client.as_result() for client in told_clients(self.clients, tables, end, self._files)]
+
+    @property
+    def _files(self) -> pathlib.Path:
+        """The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by."""
+        return pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
+
+    def _holder(self, address: str) -> str | None:
+        """The device that has an address now."""
+        return next((found.dev for found in self._kernel.addresses() if found.address == address), None)
 
     def gateways(self) -> dict[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""
@@ -89,21 +108,23 @@ class Host:
     @contextlib.contextmanager
     def lock(self) -> t.Iterator[None]:
         """One change at a time: a module, the boot unit and the watch may run together."""
-        with _lock(self._runtime / "lock"):
+        with _lock(self.runtime / "lock"):
             yield
 
     @property
-    def _runtime(self) -> pathlib.Path:
+    def runtime(self) -> pathlib.Path:
+        """Where this boot's state is."""
         return self.store.root.parent if self._netns else RUNTIME_ROOT
 
     def tidy(self) -> None:
         """After the last set nothing is left below /run: called by the holder of the lock."""
         if any(store.names() for store in self.stores):
             return
-        for folder in (self._runtime / "sets.d" / "generations", self._runtime / "sets.d"):
+        for folder in (self.runtime / "sets.d" / "generations", self.runtime / "sets.d"):
             _remove_empty(folder)
-        (self._runtime / "lock").unlink(missing_ok=True)
-        for folder in (self._runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
+        for name in ("history.json", "lock"):
+            (self.runtime / name).unlink(missing_ok=True)
+        for folder in (self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
             _remove_empty(folder)
 
 

@@ -29,6 +29,8 @@ FAR = {
     4: ("192.0.2.1", "198.51.100.1", "203.0.113.1", "198.18.0.1", "9.9.9.9", "1.1.1.1", "130.89.1.1"),
     6: ("2001:db8::1", "2001:db8:ffff:ffff::1", "3fff::1", "2620:fe::9", "2600::1", "2a00::1"),
 }
+# IP protocols that the kernel can be asked about: any, TCP, UDP, ICMP.
+ASKABLE = {4: (None, 6, 17, 1), 6: (None, 6, 17, 58)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ def identity_paths(outcome: Outcome, facts: Facts) -> list[IdentityPaths]:
 def prove(kernel: Kernel, outcome: Outcome, facts: Facts) -> Proof:
     """Ask for every address of every way, both families: far away, and where the other identities live."""
     paths = [path for way in outcome.ways for path in _prove_way(kernel, way, outcome, facts)]
+    paths += [path for way in outcome.ways for path in _prove_pins(kernel, way, outcome, facts)]
     return Proof(tuple(paths), tuple(_identity(way, paths, outcome, facts) for way in outcome.ways))
 
 
@@ -74,6 +77,21 @@ def _prove_way(kernel: Kernel, way: Way, outcome: Outcome, facts: Facts) -> t.It
             answer = walk(kernel, flow)
             spec = PathSpec("", flow.family, to, address, way.identity.name, (flow,))
             yield result(spec, flow, answer, _judge(way, flow.family, answer, outcome), ())
+
+
+def _prove_pins(kernel: Kernel, way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[dict[str, t.Any]]:
+    """Ask for a packet without a source of each pinned socket."""
+    for pin in way.identity.pin:
+        for family in way.identity.families:
+            if pin.ipproto not in ASKABLE[family] or (way.key, family) not in outcome.ready:
+                continue
+            port = pin.sport[0] if pin.sport else None
+            user = pin.uidrange[0] if pin.uidrange else None
+            for to in _far(family, facts):
+                flow = Flow(family, to, ipproto=pin.ipproto, sport=port, uid=user)
+                answer = walk(kernel, flow)
+                spec = PathSpec("", family, to, None, way.identity.name, (flow,))
+                yield result(spec, flow, answer, _judge(way, family, answer, outcome), ())
 
 
 def _judge(way: Way, family: int, answer: Answer, outcome: Outcome) -> Verdict:
@@ -98,14 +116,20 @@ def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list
     """
     specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
     if way.identity.by_tunnel:
-        kept = [r for r in outcome.desired.routes if r.table == outcome.local and r.type == "unicast"]
+        kept = [r for r in outcome.desired.routes if r.table == outcome.shared.local and r.type == "unicast"]
         cross = [gateway for other in outcome.ways if not other.identity.by_tunnel for gateway in other.gateways]
     else:
         kept = [r for r in specific if r.dev not in _tunnels(outcome)]
         cross = [_first_host(r) for r in _into_tunnels(outcome, facts, family)][:2]
-    far = [to for to in FAR[family] if not _covered(to, specific)][:1]
+    far = _far(family, facts)
     crossing = [to for to in cross if family_of(to) == family and not _is_link_local(to) and not _covered(to, kept)]
     return [to for to in dict.fromkeys([*far, *crossing]) if not facts.is_local(to)]
+
+
+def _far(family: int, facts: Facts) -> list[str]:
+    """One destination that no specific route of main covers."""
+    specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
+    return [to for to in FAR[family] if not _covered(to, specific)][:1]
 
 
 def _is_wide(route: Route) -> bool:
@@ -123,7 +147,7 @@ def _into_tunnels(outcome: Outcome, facts: Facts, family: int) -> list[Route]:
 
 
 def _tunnels(outcome: Outcome) -> set[str | None]:
-    return {way.device for way in outcome.ways if way.identity.by_tunnel}
+    return {way.tunnel_device for way in outcome.ways if way.tunnel_device}
 
 
 def _first_host(route: Route) -> str:

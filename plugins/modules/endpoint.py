@@ -18,7 +18,7 @@ description:
     if the kernel itself, asked for the path of every address, gives the declared one.
   - Nothing foreign is changed or removed. What the module adds carries a routing protocol number of its own
     (O(numbers.protocol)), and only that is ever removed. The device group of tunnel devices is the one thing that it
-    sets on a device; the old value is kept and put back.
+    sets on a device unasked; the old value is kept and put back. O(sysctls) allows more.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes
   - fleetvpn.routing._attributes.full
@@ -52,7 +52,7 @@ options:
             description: The kind of VPN.
             type: str
             required: true
-            choices: [wireguard, openvpn, openconnect, ppp]
+            choices: [ipsec, openconnect, openvpn, overlay, ppp, wireguard]
           manager:
             description: What starts it, such as V(wg-quick) or V(openvpn). Found on the host unless given.
             type: str
@@ -71,6 +71,9 @@ options:
           - The egress, as the name of a device, a pattern such as V(en*), a list of these, or V(auto) for the device of
             the uplink's default route. If an identity of an uplink has several devices, each gets a table of its own.
           - The default is V(auto) for an uplink, and the client's device for a tunnel. It need not exist yet.
+          - The client's device is not known for a tunnel of type V(ipsec). It is the one that holds the addresses. If
+            they sit on no device of a tunnel but on an uplink or on C(lo), the kernel's IPsec policies encrypt what
+            leaves by the uplink, and that is then the egress, as with V(auto).
         type: list
         elements: str
       address_interface:
@@ -141,6 +144,28 @@ options:
       advmss:
         description: The maximum segment size in bytes that TCP announces by its default route.
         type: int
+      pin:
+        description:
+          - Sockets that cannot bind an address and leave by this identity all the same, told by what they send from.
+            Each entry needs O(identities[].pin[].sport) with O(identities[].pin[].ipproto), or
+            O(identities[].pin[].uidrange); of several, all must match.
+          - It decides for packets of sockets that have chosen no source, as a client without C(bind) sends them. A
+            service on the wildcard address that is asked by both addresses would answer both by this identity; no rule
+            helps there, let it bind each address.
+        type: list
+        elements: dict
+        suboptions:
+          ipproto:
+            description: The IP protocol, as V(tcp), V(udp), or a number.
+            type: str
+          sport:
+            description: The source port, as V(53) or V(1000-2000).
+            type: str
+          uidrange:
+            description:
+              - The user whose process created the socket, as V(990-990). A daemon that gives up root afterwards does
+                not match, and user 0 is refused, for it also stands for what the kernel itself sends.
+            type: str
       families:
         description: The address families in which it exists.
         type: list
@@ -168,10 +193,54 @@ options:
     type: str
     choices: [none, main]
     default: none
+  unbound_backstop:
+    description:
+      - A kill switch. If O(unbound) names an identity, refuse unbound traffic rather than let it leave another way
+        while the identity has no way out, in both address families, also in one that the identity lacks. Host-internal
+        networks, and with O(unbound_local=main) the specific routes of table main, are still reached.
+      - For IPv6 it makes a device of its own, C(fleetvpn0), which leads nowhere. Sockets that are bound to the uplink's
+        device, and those that have chosen the outside address, are not unbound.
+    type: bool
+    default: false
   unbound_forwarded:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list
     elements: str
+  sysctls:
+    description:
+      - Kernel settings that may be changed where this host needs it. Nothing is changed that is not named here; what is
+        changed is listed in RV(plan), and put back when it is no longer asked for or the set is removed.
+      - V(rp_filter) makes reverse-path filtering strict on the uplinks, so that IPv4 packets for an inside address that
+        come in by them are dropped.
+      - V(arp) keeps the host from answering and announcing on an uplink's LAN addresses that sit on other devices
+        (C(arp_ignore) 1, C(arp_announce) 2).
+      - V(use_oif_addrs_only) lets an IPv6 socket without a source take one of the uplink's own addresses or none, also
+        while they are deprecated or tentative.
+    type: list
+    elements: str
+    choices: [rp_filter, arp, use_oif_addrs_only, src_valid_mark]
+  strict_egress:
+    description:
+      - The egress guard, an nftables table of the set's own, C(inet fleetvpn). It drops what would leave by a wrong
+        device although the rules are right, or because somebody flushed them. That are packets of sockets that are
+        bound to a device, replies of ports that are forwarded to a container, IPv6 packets that take an inside address
+        as their source on the uplink, and packets that are forwarded with a source from a pool.
+      - V(true) guards every identity that has a backstop (O(identities[].backstop)). The addresses and pools of a
+        tunnel leave by its egress and towards host-internal networks alone, the addresses of an uplink by no tunnel,
+        and by a tunnel no address of this host that is neither the tunnel's nor an identity's.
+      - V(any) guards the uplinks as well against addresses that nobody declared. By an uplink no address of this host
+        leaves that is not on that device, which is too strict for a service address on C(lo).
+      - Where the program C(nft) is missing, V(true) is a warning and V(any) is refused. Other tables are neither looked
+        at nor changed.
+    type: str
+    choices: ["true", any, "false"]
+    default: "true"
+  strict_ingress:
+    description:
+      - Whether packets to an address of a tunnel are dropped that come in by another device than its egress, a
+        host-internal one or C(lo) (CVE-2019-14899). It needs C(nft).
+    type: bool
+    default: false
   numbers:
     description: Where the rules and tables of this set stand, and the numbers that say that they are its own.
     type: dict
@@ -266,10 +335,10 @@ plan:
   elements: dict
   contains:
     op:
-      description: V(add), V(replace), V(remove), or V(set) for a device group.
+      description: V(add), V(replace), V(remove), or V(set) for a device group or a sysctl.
       type: str
     kind:
-      description: V(rule), V(route), V(group), V(table) for a table's name, or V(file).
+      description: V(guard), V(link), V(rule), V(route), V(group), V(sysctl), V(table) for a table's name, or V(file).
       type: str
     family:
       description: V(ipv4), V(ipv6), or nothing.
@@ -392,13 +461,31 @@ tunnels:
       type: str
     needs:
       description: What has to be changed in how it is started, V(table_off) if wg-quick must start it with
-        C(Table = off), V(hook) if a file that the client waits for is missing.
+        C(Table = off), V(charon) if strongSwan does not know RV(tunnels[].settings) yet, V(hook) if a file that the
+        client waits for is missing.
       type: list
       elements: str
     hooks:
       description: The files by which the client has to be made to wait.
       type: list
       elements: str
+    settings:
+      description: Settings of the client that keep it clear of our tables and rules, as strongSwan's section C(charon)
+        takes them.
+      type: dict
+guard:
+  description: The egress guard.
+  returned: always
+  type: dict
+  contains:
+    state:
+      description:
+        - V(present), or V(absent) if none is asked for. V(missing) if the program C(nft) is missing, V(unsupported) if
+          it or the kernel cannot do what is needed.
+      type: str
+    table:
+      description: The nftables table, as nft names it.
+      type: str
 program:
   description: The on-host program, which is there as long as any set is persistent.
   returned: always

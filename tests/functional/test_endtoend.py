@@ -15,10 +15,8 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import typing as t
 
@@ -28,6 +26,7 @@ import pytest
 from tests.functional.onhost import PRIVATE, PROGRAM, REPOSITORY
 from tests.lab import Client, Lab, Probe, Row
 from tests.lab import addresses as plan
+from tests.lab.senders import no_leak
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -51,7 +50,6 @@ POOLS = {
 }
 DROP_IN = "/etc/systemd/system/wg-quick@wg0.service.d"
 DERIVED = "/run/fleetvpn/wg-quick/wg0.conf"
-IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 # Somebody else's: rules ahead and behind, strongSwan's table 220, Tailscale's rules and table 52.
 FOREIGN = """
 rule add pref 100 from 10.99.0.1 lookup 99
@@ -210,50 +208,6 @@ def pairs(theirs: t.Sequence[str], own: t.Sequence[str]) -> list[tuple[str, str]
     return [(to, source) for to in theirs for source in own if (":" in to) == (":" in source)]
 
 
-class Sender:
-    """Sends from addresses to the Internet without a pause, whether they are local or not."""
-
-    def __init__(self, client: Client, addresses: t.Iterable[str]) -> None:
-        self._sockets = [(self._socket(client, source), plan.OUTSIDE_HOST[":" in source]) for source in addresses]
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._send, daemon=True)
-        self._thread.start()
-
-    @staticmethod
-    def _socket(client: Client, source: str) -> socket.socket:
-        six = ":" in source
-        made = client.host.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
-        level, option = (socket.IPPROTO_IPV6, IPV6_TRANSPARENT) if six else (socket.IPPROTO_IP, IP_TRANSPARENT)
-        made.setsockopt(level, option, 1)
-        made.bind((source, 0))
-        return made
-
-    def _send(self) -> None:
-        while not self._ending.wait(0.01):
-            for made, to in self._sockets:
-                with contextlib.suppress(OSError):  # unreachable, as it should be
-                    made.sendto(b"?", (to, 9))
-
-    def end(self) -> None:
-        self._ending.set()
-        self._thread.join()
-        for made, _to in self._sockets:
-            made.close()
-
-
-@contextlib.contextmanager
-def no_leak(lab: Lab, client: Client, *addresses: str) -> t.Iterator[None]:
-    """While it lasts, addresses send, and nothing with an inside source leaves by the uplink."""
-    with lab.capture(client.host) as seen:
-        sender = Sender(client, addresses)
-        try:
-            yield
-        finally:
-            sender.end()
-        left = [packet for packet in seen.packets(outgoing=True, dev="up0") if packet.source in addresses]
-        assert not left, f"{client.name}: {len(left)}: {left[:3]}"
-
-
 def test_a_namespace_never_seen_before_by_the_installed_collection(lab: Lab, controller: Controller) -> None:
     """From this machine into the namespace, with nothing but fully qualified names and no file of the repository."""
     with Lab() as other:
@@ -363,13 +317,13 @@ class TestStory:
         for client in lab.clients:
             old, new = client.inside, [plan.shifted(address, 100) for address in client.inside]
             # Only a pool can keep addresses in that no rule names yet.
-            with no_leak(lab, client, *old, *(new if client.name in controller.pools else [])):
+            with no_leak(client.host, *old, *(new if client.name in controller.pools else [])):
                 bring_other_addresses(client, new)
                 soon_right(lab, client)
 
     def test_a_killed_daemon_leaves_the_identity_unreachable(self, lab: Lab) -> None:
         for client in (client for client in lab.clients if client.name in ("wsplit", "wfull", "ofull", "cfull")):
-            with no_leak(lab, client, *client.inside):
+            with no_leak(client.host, *client.inside):
                 client.tunnel.kill()
                 assert not any(lab.probes([Probe(lab.outside, to, timeout=0.5) for to in client.inside]))
                 if client.name == "wfull":  # its rules stay behind, as wg-quick's own would
@@ -407,7 +361,7 @@ def boot(lab: Lab, client: Client) -> None:
 
         def first(host: t.Any) -> None:
             host.run([PROGRAM, "apply"])
-            stack.enter_context(no_leak(lab, client, *client.inside))
+            stack.enter_context(no_leak(client.host, *client.inside))
             host.popen([PROGRAM, "watch"], stdout=subprocess.DEVNULL)
 
         lab.reboot(client, first=first)

@@ -102,7 +102,12 @@ class Openvpn:
         self._process: subprocess.Popen[t.Any] | None = None
         self.log = host.root / "openvpn.log"
         self.configure(inside, mode)
-        host.write(self.path, self._text(), 0o600)
+        self._certified = gateway.authority.issue(host.name, "clientAuth")
+        self.write()
+
+    def write(self, *options: str) -> None:
+        """The client's file, with more lines if there are any; a running client reads it at its next start."""
+        self.host.write(self.path, self._text(options), 0o600)
 
     def configure(self, inside: t.Sequence[str], mode: str) -> None:
         """What the server will push at the next connect."""
@@ -116,13 +121,14 @@ class Openvpn:
         lines += _push_routes(families, mode)
         (self._gateway.clients / self.host.name).write_text("\n".join(lines) + "\n")
 
-    def _text(self) -> str:
-        certificate, key = self._gateway.authority.issue(self.host.name, "clientAuth")
+    def _text(self, options: t.Sequence[str]) -> str:
+        certificate, key = self._certified
         files = {"ca": self._gateway.authority.certificate, "cert": certificate, "key": key}
         inline = [f"<{name}>\n{path.read_text().strip()}\n</{name}>" for name, path in files.items()]
         lines = [
             f"client\ndev {DEVICE}\ndev-type tun\nproto udp\nremote {plan.GATEWAY[0]} {PORT}\nnobind",
             "remote-cert-tls server\nconnect-retry 1 2\nverb 3",
+            *options,
             *inline,
         ]
         return "\n".join(lines) + "\n"
@@ -134,9 +140,12 @@ class Openvpn:
 
     def finish(self) -> None:
         """Wait until all pushed addresses are there and the daemon has done what it does at start."""
-        done = "Initialization Sequence Completed"
-        wait_for(lambda: done in self.log.read_text(), f"{self.host.name}: openvpn: {self.log}")
+        wait_for(lambda: self._starts() > 0, f"{self.host.name}: openvpn: {self.log}")
         wait_for(lambda: all(self.host.owns(address) for address in self._inside), f"{self.host.name}: addresses")
+
+    def _starts(self) -> int:
+        """How often the daemon has connected since it was started."""
+        return self.log.read_text().count("Initialization Sequence Completed")
 
     def stop(self) -> None:
         """SIGTERM: the daemon removes its routes and its device."""
@@ -146,7 +155,9 @@ class Openvpn:
     def renumber(self, inside: t.Sequence[str]) -> None:
         """The server pushes other addresses when the client reconnects (SIGUSR1)."""
         self.configure(inside, self._mode)
+        before = self._starts()
         self.host.signal("openvpn", signal.SIGUSR1)
+        wait_for(lambda: self._starts() > before, f"{self.host.name}: openvpn: {self.log}")
         wait_for(lambda: all(self.host.owns(address) for address in self._inside), f"{self.host.name}: addresses")
 
     def kill(self) -> None:

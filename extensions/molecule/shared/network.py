@@ -25,8 +25,10 @@ NEIGHBOUR = plan.in_lan(0, 200)
 # A packet into a bridge is seen on the bridge and on its port.
 BRIDGE = frozenset({"br0", "c0"})
 TUNNELS = {
+    "ipsec": ("ipsec0", plan.IPSEC_POOL),
     "openconnect": ("oc0", plan.OPENCONNECT_POOL),
     "openvpn": ("tun0", plan.OPENVPN_POOL),
+    "overlay": ("tinc0", plan.TINC_POOL),
     "wireguard": ("wg0", plan.WIREGUARD_POOL),
 }
 _SOCKETS = (("icmp", True), ("tcp", True), ("udp", True), ("udp", False))

@@ -7,14 +7,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
 from .._converge import Request, Result, converge
-from .._errors import RoutingError
+from .._errors import NotSupported, RoutingError
 from .._model.operation import Operation
 from .._recipe.closed import backstops_alone
-from .._store import Record, objects_of
+from .._store import Record, guard_of, objects_of
 from .._surroundings import Host
 from .sets import Kept, kept_sets, readable_stores
 
@@ -56,6 +57,14 @@ def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> li
         return converge_sets(kernel, netns, only)
 
 
+def close_sets(kernel: Kernel, netns: str | None) -> None:
+    """The backstops of every set, and nothing else: what can be done at once while the rest has to wait."""
+    with Host(kernel, netns, persistent=False).lock():
+        for kept in kept_sets(netns):
+            if kept.record is not None:
+                close(kernel, kept.record)
+
+
 def converge_sets(
     kernel: Kernel, netns: str | None, only: str | None = None, *, dry_run: bool = False
 ) -> list[Applied]:
@@ -63,7 +72,8 @@ def converge_sets(
     every = kept_sets(netns)
     # What is in the kernel may belong to a set that cannot be read: as long as there is one, nothing is removed.
     prune = all(kept.error is None for kept in every)
-    return [_converge(kernel, netns, kept, prune=prune, dry_run=dry_run) for kept in kept_sets(netns, only)]
+    wanted = every if only is None else kept_sets(netns, only)
+    return [_converge(kernel, netns, kept, prune=prune, dry_run=dry_run) for kept in wanted]
 
 
 def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry_run: bool) -> Applied:
@@ -89,11 +99,15 @@ def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry
 
 
 def close(kernel: Kernel, record: Record) -> None:
-    """What could not be applied leaves at least no address of a tunnel open: add the backstops that are missing."""
+    """What could not be applied leaves at least no address of a tunnel open: put missing backstops and guard back."""
     rules, _routes = objects_of(record)
     wanted = backstops_alone(rules, record.numbers["priority_base"])
     present = {(rule, rule.protocol) for family in (4, 6) for rule in kernel.rules(family)}
     kernel.apply([Operation("add", rule) for rule in wanted if (rule, rule.protocol) not in present])
+    guard = guard_of(record)
+    with contextlib.suppress(NotSupported):  # the backstops are all that a host without nft has
+        if guard is not None and kernel.guard(guard.table) != guard:
+            kernel.apply([Operation("add", guard)])
 
 
 def _identity_text(entry: t.Mapping[str, t.Any]) -> str:

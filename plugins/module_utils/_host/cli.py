@@ -62,14 +62,15 @@ def _hook(given: argparse.Namespace) -> int:
 def _status(given: argparse.Namespace) -> int:
     with open_kernel(given.netns) as kernel:
         found = states.read_status(kernel, given.netns)
-    sys.stdout.write(_json(found) if given.json else states.as_table(found))
+    table = states.history_table if given.history else states.as_table
+    sys.stdout.write(_json(found) if given.json else table(found))
     return 0 if found["ok"] else 1
 
 
 def _path(given: argparse.Namespace) -> int:
     flow = {"to": given.to, "from": given.source, **{name: getattr(given, name) for name in FLOW_OPTIONS}}
     with open_kernel(given.netns) as kernel:
-        found = paths.ask_path(kernel, _sets(given.netns), flow)
+        found = paths.ask_path(kernel, _sets(given.netns), flow, explain=given.explain)
     sys.stdout.write(_json(found) if given.json else "".join(map(paths.as_text, found)))
     return 0 if all(entry["type"] is not None for entry in found) else 1
 
@@ -118,12 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--set", metavar="NAME", help="this set alone")
     status = _command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--history", action="store_true", help="what had to be put right since the boot")
     _path_options(_command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
     called = _command(commands, "hook", _hook, "what a VPN client's hook calls: log what it says, and apply")
     called.add_argument(
         "client", choices=sorted(hook.CLIENTS), help="the client whose variables are in the environment"
     )
-    _command(commands, "watch", _watch, "apply now, and again whenever a device or an address changes")
+    _command(commands, "watch", _watch, "apply now, and again whenever something changes that matters")
     return parser
 
 
@@ -141,6 +143,7 @@ def _path_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", metavar="ADDRESS|IDENTITY", help="source")
     for name in FLOW_OPTIONS:
         parser.add_argument(f"--{name}", help="as `ip route get` takes it")
+    parser.add_argument("--explain", action="store_true", help="every rule that was asked, and what came of it")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 

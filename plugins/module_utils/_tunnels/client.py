@@ -14,6 +14,8 @@ from .._errors import InvalidInput
 
 # What role vpn_wireguard mends: the client would put rules of its own ahead of everybody's at its next start.
 TABLE_OFF = "table_off"
+# What role vpn_ipsec mends: charon does not know of our tables, and its rule stands ahead of ours.
+CHARON = "charon"
 # What roles vpn_openconnect and vpn_ppp install: files that the client runs, and waits for.
 HOOK = "hook"
 
@@ -32,6 +34,7 @@ class Client:
     connection: str | None
     interface: str | None
     needs: tuple[str, ...] = ()
+    settings: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the client, that go with the needs
     hooks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -43,7 +46,7 @@ class Client:
     def as_result(self) -> dict[str, t.Any]:
         """As module endpoint returns it."""
         shown = {name: value for name, value in dataclasses.asdict(self).items() if name != "remarks"}
-        return {**shown, "needs": list(self.needs), "hooks": list(self.hooks)}
+        return {**shown, "needs": list(self.needs), "hooks": list(self.hooks), "settings": dict(self.settings)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Wanted:
     identity: str
     connection: str | None  # as stated, or the one device that is named
     manager: str | None
+    holder: t.Callable[[str], str | None]  # the device that has an address now
     interface: str | None = None  # the one device that is named
     destinations: tuple[str, ...] = ()
     field: str = "identities"

@@ -20,6 +20,8 @@ _SECRETS = {
     "openconnect": "cat /etc/openconnect/corp.password",
     "wireguard": "sed -n 's/^PrivateKey = //p' /etc/wireguard/wg0.conf",
     "openvpn": "sed '/-----/d' /etc/openvpn/client/corp.key",
+    "overlay": "sed '/-----/d' /etc/tinc/corp/rsa_key.priv",
+    "ipsec": "sed -n 's/^ *secret = //p' /etc/swanctl/conf.d/corp.conf",
 }
 
 

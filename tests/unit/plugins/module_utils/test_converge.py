@@ -40,6 +40,9 @@ class Surroundings:
         if not self._writable:
             raise NotPermitted("cannot write names")
 
+    def clients_told(self, _record: object, _name: str) -> list[dict[str, t.Any]]:
+        return []
+
     def tunnels(self, declaration: object) -> dict[str, str]:
         return {}
 

@@ -311,11 +311,10 @@ def test_content_reaches_the_disk_before_its_name_and_the_name_before_the_return
     monkeypatch.setattr(Path, "replace", watched_replace)
     save(store, 2)
     assert calls == [
-        "sync .main.pending.new",
         ".main.pending.new becomes main.pending",
-        "sync sets.d",
         ".main.link becomes main.1.json",
         "sync generations",
+        "sync main.pending",
         "main.pending becomes main.json",
         "sync sets.d",
     ]

@@ -104,7 +104,7 @@ class TestResult:
         ]
         assert extra == []
         assert {step["op"] for step in made["plan"]} == {"add", "set"}
-        assert {step["kind"] for step in made["plan"]} == {"rule", "route", "group"}
+        assert {step["kind"] for step in made["plan"]} == {"guard", "rule", "route", "group"}
 
     def test_shows_every_identity(self, run: Run) -> None:
         made = run(identities=IDENTITIES)
@@ -136,6 +136,7 @@ class TestResult:
                 "connection": "vpn0",
                 "interface": "vpn0",
                 "needs": [],
+                "settings": {},
                 "hooks": [],
             }
         ]
@@ -149,7 +150,10 @@ class TestResult:
         made = run(identities=IDENTITIES, _ansible_diff=True)
         assert made["diff"]["before"] == "dev vpn0 group 0\n"
         lines = made["diff"]["after"].splitlines()
-        assert lines == [step["text"] for step in made["plan"]]
+        guard = lines[: lines.index("}") + 1]
+        assert guard[0] == "table inet fleetvpn {"
+        assert "\t\tip saddr @address_inside4 goto address_inside" in guard
+        assert [made["plan"][0]["text"], *lines[len(guard) :]] == [step["text"] for step in made["plan"]]
         assert f"2300:\tfrom {INSIDE} iif lo lookup 2000" in lines
         assert "diff" not in run(identities=IDENTITIES)
 
