@@ -11,14 +11,15 @@ import fnmatch
 import typing as t
 
 from .._errors import InvalidInput
+from . import networkmanager
 from .client import HOOK, Client, Wanted
 from .files import exists, is_ours, process_file, tun_devices
+from .networkmanager import NETWORKMANAGER
 
 if t.TYPE_CHECKING:
     import pathlib
 
 OPENCONNECT = "openconnect"
-NETWORKMANAGER = "networkmanager"
 # The clients of the vendors, and the devices by which they are known without being named. Ivanti's is any tun device.
 VENDORS = {
     "cisco": "cscotun*",
@@ -33,14 +34,18 @@ HOOKS = ("etc/vpnc/connect.d/fleetvpn", "etc/vpnc/post-connect.d/fleetvpn")
 
 def find(wanted: Wanted, root: pathlib.Path) -> Client:
     """The client of a tunnel of type openconnect. Raises InvalidInput for a manager that nobody knows."""
-    manager = wanted.one_of(OPENCONNECT, NETWORKMANAGER, *VENDORS) or _manager(wanted, root)
+    stated = wanted.one_of(OPENCONNECT, NETWORKMANAGER, *VENDORS)
+    device = wanted.interface or (_running(wanted.connection, root) if stated in (None, OPENCONNECT) else None)
+    if device is None and (client := networkmanager.find(wanted, "openconnect", root)) is not None:
+        return client
+    manager = stated or _manager(wanted, root)
     hooked = manager != OPENCONNECT or not exists(root / PROGRAM) or all(is_ours(root / hook) for hook in HOOKS)
     return Client(
         wanted.identity,
         "openconnect",
         manager,
         wanted.connection,
-        wanted.interface or (_running(wanted.connection, root) if manager == OPENCONNECT else None),
+        device,
         needs=() if hooked else (HOOK,),
         hooks=tuple(f"/{hook}" for hook in HOOKS) if manager == OPENCONNECT else (),
         remarks=_remarks(wanted, manager),

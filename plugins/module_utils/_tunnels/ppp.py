@@ -12,14 +12,16 @@ import re
 import shlex
 import typing as t
 
+from . import networkmanager
 from .client import HOOK, Client, Wanted
 from .files import exists, is_ours, lines, process_file
+from .networkmanager import NETWORKMANAGER
 
 if t.TYPE_CHECKING:
     import pathlib
 
 PPPD = "pppd"
-MANAGERS = (PPPD, "xl2tpd", "openfortivpn", "networkmanager")
+MANAGERS = (PPPD, "xl2tpd", "openfortivpn", NETWORKMANAGER)
 PROGRAM = "usr/sbin/pppd"
 # pppd waits for the first, before the link carries anything. It does not wait for the second.
 EVENTS = ("ip-pre-up", "ip-up")
@@ -31,7 +33,11 @@ _NAMING = ("call", "file", "ipparam", "linkname")
 def find(wanted: Wanted, root: pathlib.Path) -> Client:
     """The client of a tunnel of type ppp. Raises InvalidInput for a manager that nobody knows."""
     manager = wanted.one_of(*MANAGERS) or (PPPD if exists(root / PROGRAM) else None)
-    device = wanted.interface or _stated(wanted.connection, root) or _running(wanted.connection, root)
+    device = wanted.interface or (
+        _managed(wanted, root)
+        if manager == NETWORKMANAGER
+        else _stated(wanted.connection, root) or _running(wanted.connection, root)
+    )
     hooks, remarks = _hooks(root) if exists(root / PROGRAM) else ([], [])
     hooked = all(is_ours(root / hook) and os.access(root / hook, os.X_OK) for hook in hooks)
     return Client(
@@ -44,6 +50,11 @@ def find(wanted: Wanted, root: pathlib.Path) -> Client:
         hooks=tuple(f"/{hook}" for hook in hooks),
         remarks=tuple(f"identity {wanted.identity}: {remark}" for remark in remarks),
     )
+
+
+def _managed(wanted: Wanted, root: pathlib.Path) -> str | None:
+    client = networkmanager.find(wanted, "ppp", root)
+    return client.interface if client else None
 
 
 def _stated(name: str | None, root: pathlib.Path) -> str | None:

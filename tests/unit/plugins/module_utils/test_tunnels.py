@@ -190,6 +190,23 @@ def test_networkmanagers_vpn_has_the_device_of_its_addresses(tmp_path: Path, man
     assert client == Client("inside", "openvpn", "networkmanager", "corp", "tun4")
 
 
+@pytest.mark.parametrize("manager", [None, "networkmanager"])
+def test_networkmanagers_openconnect_has_the_device_of_its_addresses(tmp_path: Path, manager: str | None) -> None:
+    networkmanager(tmp_path, UP.replace(".openvpn", ".openconnect"))
+    write(tmp_path, openconnect.PROGRAM, "")
+    declaration = declare(type="openconnect", connection="corp", manager=manager)
+    (client,) = find_clients(declaration, tmp_path, {"198.18.128.10": "vpn0"}.get)
+    assert client == Client("inside", "openconnect", "networkmanager", "corp", "vpn0")
+
+
+def test_networkmanagers_ppp_has_the_device_of_its_addresses_and_pppds_hooks(tmp_path: Path) -> None:
+    networkmanager(tmp_path, UP.replace(".openvpn", ".l2tp"))
+    write(tmp_path, ppp.PROGRAM, "")
+    declaration = declare(type="ppp", connection="corp", manager="networkmanager")
+    (client,) = find_clients(declaration, tmp_path, {"198.18.128.10": "ppp3"}.get)
+    assert (client.manager, client.interface, client.needs) == ("networkmanager", "ppp3", ("hook",))
+
+
 def test_networkmanagers_vpn_that_is_down_has_no_device(tmp_path: Path) -> None:
     networkmanager(tmp_path, DOWN)
     (client,) = find_clients(declare(type="openvpn", connection="corp"), tmp_path)

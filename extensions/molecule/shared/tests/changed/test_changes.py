@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 import typing as t
 
@@ -15,11 +16,14 @@ import pytest
 from extensions.molecule.shared.network import UPLINK, Client, Network
 from tests.lab import addresses as plan
 from tests.lab.capture import Capture
+from tests.lab.host import Host
 
 SOON = 20  # seconds, for daemons that have to notice first
 UNITS = {
+    "ipsec": "strongswan.service",
     "openconnect": "openconnect@corp.service",
     "openvpn": "openvpn-client@corp.service",
+    "overlay": "tinc@corp.service",
     "wireguard": "wg-quick@wg0.service",
 }
 
@@ -76,6 +80,22 @@ def _by_openvpn(network: Network, old: Client, new: Client) -> None:
     network.host(old).run(["systemctl", "kill", "--signal", "USR1", UNITS[old.kind]])
 
 
+def _by_strongswan(network: Network, old: Client, new: Client) -> None:
+    """A pool that is in use cannot be replaced: the server forgets who has which address."""
+    gateway = network.hosts["fvt-gateway"]
+    substitute(network, "/etc/swanctl/conf.d/corp.conf", old, new)
+    gateway.run(["systemctl", "restart", UNITS[old.kind]])
+    network.host(old).run(["systemctl", "restart", UNITS[old.kind]])
+
+
+def _by_tinc(network: Network, old: Client, new: Client) -> None:
+    name = old.name.partition("-")[2]
+    for host in (network.hosts["fvt-gateway"], network.host(old)):
+        substitute(network, f"/etc/tinc/corp/hosts/{name}", old, new, host)
+    substitute(network, "/etc/tinc/corp/tinc-up", old, new, network.host(old))
+    network.host(old).run(["systemctl", "restart", UNITS[old.kind]])
+
+
 def _by_hand(network: Network, old: Client, new: Client) -> None:
     """No hook of wg-quick is called when somebody else changes its addresses."""
     key = network.host(old).run(["wg", "show", "wg0", "public-key"]).stdout.strip()
@@ -87,20 +107,22 @@ def _by_hand(network: Network, old: Client, new: Client) -> None:
 
 
 _CHANGES: dict[str, t.Callable[[Network, Client, Client], None]] = {
+    "ipsec": _by_strongswan,
     "openconnect": _by_ocserv,
     "openvpn": _by_openvpn,
+    "overlay": _by_tinc,
     "wireguard": _by_hand,
 }
 
 
-def substitute(network: Network, path: str, old: Client, new: Client) -> None:
-    """Other addresses in a file of the gateway."""
-    gateway = network.hosts["fvt-gateway"]
-    text = gateway.read(path)
+def substitute(network: Network, path: str, old: Client, new: Client, host: Host | None = None) -> None:
+    """Other addresses in a file, of the gateway unless said otherwise."""
+    where = host or network.hosts["fvt-gateway"]
+    text = where.read(path)
     for before, after in zip(old.inside, new.inside, strict=True):
-        assert before in text
-        text = text.replace(before, after)
-    gateway.write(path, text)
+        text, count = re.subn(rf"(?<![\w:.]){re.escape(before)}(?![\w:.])", after, text)
+        assert count
+    where.write(path, text, int(where.run(["stat", "-c", "%a", path]).stdout, 8))
 
 
 def put_back(network: Network) -> None:
