@@ -55,7 +55,8 @@ NotifyAccess=main
 ExecStart={program} watch
 Restart=always
 RestartSec=1
-# Rules and nft need CAP_NET_ADMIN. CAP_SYS_PTRACE is for /proc/PID/fdinfo: it tells which tun device an OpenVPN client holds.
+# Rules and nftables need CAP_NET_ADMIN.
+# CAP_SYS_PTRACE is for /proc/PID/fdinfo: it tells which tun device an OpenVPN client holds.
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_READ_SEARCH CAP_SYS_PTRACE
 NoNewPrivileges=yes
 ProtectSystem=strict

@@ -143,6 +143,11 @@ def matching(left: str, right: str, *, equal: bool = True) -> Statement:
     return {"match": {"op": "==" if equal else "!=", "left": _LEFT[left], "right": right}}
 
 
+def device(name: str) -> str:
+    """The exact name of a device in a comparison, where nft takes a star at the end for any rest."""
+    return f"{name[:-1]}\\*" if name.endswith("*") else name
+
+
 def jump(chain: str, *, back: bool = False) -> Statement:
     """On to another chain; with C(back) the rules behind this one follow it."""
     return {"jump" if back else "goto": {"target": chain}}
