@@ -110,8 +110,8 @@ def nft(netns: str, *arguments: str, text: str | None = None) -> str:
 
 def tables(netns: str) -> dict[str, str]:
     """All nftables tables by family and name, as nft lists them without counters."""
-    listed = nft(netns, "-s", "list", "ruleset").split("\ntable ")
-    return {text.removeprefix("table ").partition(" {")[0]: text.strip() for text in listed if text.strip()}
+    listed = f"\n{nft(netns, '-s', 'list', 'ruleset')}".split("\ntable ")[1:]
+    return {text.partition(" {")[0]: text.strip() for text in listed}
 
 
 def files(netns: str) -> list[str]:

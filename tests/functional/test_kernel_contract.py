@@ -14,6 +14,7 @@ import dataclasses
 import errno
 import pathlib
 import select
+import subprocess
 import time
 import typing as t
 
@@ -608,12 +609,18 @@ class TestTransactions:
         assert state(host.kernel) == before
 
 
-def guard(table: str = "fvtguard", *, elements: t.Sequence[str] = ("192.0.2.10",), hook: str = "postrouting") -> Guard:
+def guard(
+    table: str = "fvtguard",
+    *,
+    elements: t.Sequence[str] = ("192.0.2.10",),
+    devices: t.Sequence[str] = ("lo", "fvt0", "star*", 'odd"name'),
+    hook: str = "postrouting",
+) -> Guard:
     """Everything that a guard may consist of."""
     sets = (
         NamedSet.addresses("inside4", 4, elements),
         NamedSet.addresses("inside6", 6, ["2001:db8::10", "fd00:8::/48"]),
-        NamedSet.devices("near", ["lo", "fvt0", 'odd"name', "star*"]),
+        NamedSet.devices("near", devices),
     )
     local = "saddr . oif" if hook == "postrouting" else "daddr . iif"
     first = (
@@ -628,6 +635,17 @@ def guard(table: str = "fvtguard", *, elements: t.Sequence[str] = ("192.0.2.10",
     made = assemble(table, [Piece(sets, (Chain("first", first, hook, 300), Chain("inside", inside)))])
     assert made is not None
     return made
+
+
+class TestGuardText:
+    """What diffs show is what nft would take."""
+
+    def test_loads_as_the_same(self, netns: str) -> None:
+        command = ["ip", "netns", "exec", netns, "nft", "-f", "-"]
+        wanted = guard(devices=("lo", "star*"))  # a quotation mark in a name has no text that nft takes
+        subprocess.run(command, input="\n".join(wanted.lines()), text=True, check=True)
+        with open_kernel(netns) as kernel:
+            assert kernel.guard("fvtguard") == wanted
 
 
 class TestGuard:

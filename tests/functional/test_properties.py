@@ -197,10 +197,23 @@ OUTSIDE_WAYS: t.Any = st.fixed_dictionaries(
 )
 # A firewall as others may have it, with a table whose name begins like ours.
 FIREWALL = """
-table inet fleetvpnx { chain out { type filter hook postrouting priority 300; ip saddr 10.0.0.1 drop; } }
-table ip nat { chain out { type nat hook postrouting priority 100; oifname "up0" masquerade; } }
-table inet filter { set s { type ipv4_addr; elements = { 192.0.2.10 } }
-    chain in { type filter hook input priority 0; policy accept; ct state established accept; } }
+table inet fleetvpn_other {
+    set known {
+        type ipv4_addr
+        flags interval
+        elements = { 192.0.2.0/28, 192.0.2.77 }
+    }
+    chain leaving {
+        type filter hook postrouting priority 300
+        ip saddr @known counter accept comment "kept"
+    }
+}
+table ip nat {
+    chain leaving {
+        type nat hook postrouting priority 100
+        oifname "up0" masquerade
+    }
+}
 """
 TABLES = ({"name": "fvt-extra", "id": 900}, {"name": "fvt_more", "id": 2100})
 RULES = (

@@ -53,10 +53,11 @@ class NamedSet:
 
     def lines(self) -> list[str]:
         """As nft writes it."""
-        if self.type == DEVICES:
-            return [f"set {self.name} {{ type {self.type}; elements = {{ {', '.join(map(quoted, self.elements))} }} }}"]
-        elements = ", ".join(self.elements)
-        return [f"set {self.name} {{ type {self.type}; flags interval; elements = {{ {elements} }} }}"]
+        by_name = self.type == DEVICES
+        flags = [] if by_name else ["flags interval"]
+        elements = ", ".join(quoted(device(name)) for name in self.elements) if by_name else ", ".join(self.elements)
+        inner = [f"type {self.type}", *flags, f"elements = {{ {elements} }}"]
+        return [f"set {self.name} {{", *(f"\t{line}" for line in inner), "}"]
 
 
 @dataclasses.dataclass(frozen=True)

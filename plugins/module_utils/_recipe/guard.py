@@ -74,7 +74,9 @@ class _Maker:
     def egress(self, *, generic: bool) -> tuple[Chain, ...]:
         """What leaves: an uplink's addresses first, for a hotel's network may lie inside a pool; exact before pools."""
         guarded = self._ground.guarded
-        devices = [*([TUNNELS] if guarded else []), *([OUTSIDE] if generic else [])]
+        devices = [TUNNELS, *([OUTSIDE] if generic else [])]
+        if not guarded and OUTSIDE not in devices:
+            return ()
         rules = [
             *self._held("saddr", UPLINKS, jump(UPLINKS)),
             *(r for way in guarded for r in self._held("saddr", _exact(way), jump(_exact(way)))),
@@ -82,8 +84,6 @@ class _Maker:
             *self._held("saddr", FREE, ACCEPT),
             *(_elsewhere_local(name) for name in devices if name in self._names),
         ]
-        if not rules:
-            return ()
         return (
             Chain("egress", tuple(rules), "postrouting", BEHIND_SOURCE_NAT),
             Chain(UPLINKS, self._towards_tunnels()),
