@@ -31,8 +31,6 @@ if t.TYPE_CHECKING:
 
 # A round that changed what it listens to is followed by another one, which sees what was missed; at most so often.
 ROUNDS = 3
-# Seconds between two looks at the backstops, while somebody fights over the rest.
-BACKSTOPS = 0.05
 
 Say = t.Callable[[str], None]
 
@@ -69,7 +67,7 @@ class _Rounds:
         self._interests: dict[str, Interest] = {}
         self._history = History(Host(kernel, netns, persistent=False).runtime)
         self._journal = _Journal(say)
-        self._protected = 0.0
+        self._say = say
 
     def run(self) -> None:
         """Apply, and once more where that taught us to listen to something else: it may have changed meanwhile."""
@@ -79,17 +77,22 @@ class _Rounds:
             done = [repair for applied in found for repair in repairs(applied)]
             self.pace.round(time.monotonic() - start, repaired=bool(done))
             self._journal.write(found, done, self.pace)
-            if done:
-                self._history.add(done)
+            self._remember(done)
             if not self._narrow(found):
                 return
 
     def protect(self) -> None:
         """Before the next round is due: put the backstops back, so that the fight leaks nothing."""
-        if time.monotonic() - self._protected >= BACKSTOPS:
-            with contextlib.suppress(RoutingError):  # the next round says it
-                close_sets(self._kernel, self._netns)
-            self._protected = time.monotonic()
+        with contextlib.suppress(RoutingError):  # the next round says it
+            close_sets(self._kernel, self._netns)
+
+    def _remember(self, done: t.Sequence[Repair]) -> None:
+        """A history that cannot be written is no reason to stop."""
+        try:
+            if done:
+                self._history.add(done)
+        except RoutingError as exc:
+            self._say(exc.line())
 
     def _narrow(self, found: t.Iterable[Applied]) -> bool:
         """Listen to what these results depend on; whether that is something new. A set that failed keeps its own."""
