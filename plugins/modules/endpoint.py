@@ -648,6 +648,9 @@ program:
     watch_active:
       description: Whether the unit that watches is enabled and runs.
       type: bool
+    networkd_dropin:
+      description: Whether the drop-in of role P(fleetvpn.routing.endpoint#role) tells systemd-networkd to leave what others made.
+      type: bool
 """
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint import ensure_endpoint

@@ -182,6 +182,13 @@ class TestInstallation:
             link.symlink_to("whatever")
         assert install.look(wanted=True, root=root).as_result()["watch_active"] is True
 
+    def test_it_tells_whether_networkd_was_told(self, root: pathlib.Path) -> None:
+        assert install.look(wanted=True, root=root).as_result()["networkd_dropin"] is False
+        told = root / "etc/systemd/networkd.conf.d/fleetvpn.conf"
+        told.parent.mkdir(parents=True)
+        told.write_text("[Network]\n")
+        assert install.look(wanted=True, root=root).as_result()["networkd_dropin"] is True
+
     def test_it_goes_as_it_came(self, root: pathlib.Path) -> None:
         install.look(wanted=True, root=root).carry_out()
         link = root / "etc/systemd/system/sysinit.target.wants" / units.BOOT
