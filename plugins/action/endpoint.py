@@ -31,7 +31,11 @@ class ActionModule(ActionBase):
         if refused is not None:
             return {**result, **refused}
         begun = time.monotonic()
-        result.update(self._execute_module(module_name="fleetvpn.routing.endpoint", task_vars=task_vars))
+        try:
+            result.update(self._execute_module(module_name="fleetvpn.routing.endpoint", task_vars=task_vars))
+        except AnsibleConnectionFailure as exc:
+            told = "what this task has changed by now is undone by the host itself, unless confirm.by is none"
+            raise AnsibleConnectionFailure(f"{exc}; {told}") from exc
         waiting = result.get("confirm") or {}
         if waiting.get("state") == "armed":
             result.update(self._confirm(waiting, begun + waiting["timeout"]))

@@ -25,6 +25,7 @@ import typing as t
 from . import _switch
 from ._errors import Conflict, InvalidInput, RoutingError
 from ._files import permitted, present, trusted, unfinished, write_whole
+from ._model import fields
 from ._record import Record, operations_from, operations_of
 from ._store import Store
 
@@ -52,6 +53,10 @@ class Terms:
         terms = cls(**{"by": RECONNECT if netns is None else NONE, **given})
         if not 1 <= terms.timeout <= 3600:
             raise InvalidInput("is no time", field="confirm.timeout", value=terms.timeout, accepted="1 to 3600 seconds")
+        if terms.address is not None:
+            fields.address(terms.address, "confirm.address")
+        if terms.port is not None and not 1 <= terms.port <= 65535:
+            raise InvalidInput("is no port", field="confirm.port", value=terms.port, accepted="1 to 65535")
         lacking = [key for key in ("address", "port") if getattr(terms, key) is None]
         if terms.by == PROBE and lacking:
             raise InvalidInput(

@@ -198,7 +198,8 @@ class Store:
         with permitted(self.root):
             for path in paths:
                 path.unlink(missing_ok=True)
-            sync(self.root)
+            with contextlib.suppress(OSError):  # it is gone, and would be gone after most power cuts
+                sync(self.root)
 
 
 def check_name(name: str) -> None:

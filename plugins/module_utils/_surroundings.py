@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import functools
 import os
@@ -17,7 +16,7 @@ import typing as t
 
 from . import _names
 from ._confirm import Window
-from ._errors import NotPermitted
+from ._errors import NotPermitted, NotSupported
 from ._leases import lease_gateways
 from ._model.declaration import Declaration
 from ._recipe.block import BLOCK
@@ -137,7 +136,8 @@ class Host:
         for folder in (self.runtime / "sets.d" / "generations", self.runtime / "sets.d"):
             _remove_empty(folder)
         for name in ("history.json", "lock"):
-            (self.runtime / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.runtime / name).unlink(missing_ok=True)
         for folder in (self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
             _remove_empty(folder)
 
@@ -147,11 +147,8 @@ def _by_number(wanted: t.Mapping[str, int]) -> dict[int, str]:
 
 
 def _remove_empty(folder: pathlib.Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # not there, or not empty, or left: an empty directory does no harm
         folder.rmdir()
-    except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-            raise
 
 
 @contextlib.contextmanager
@@ -173,6 +170,8 @@ def _locked(path: pathlib.Path) -> int:
             raise NotPermitted(f"cannot write {path}") from exc
         except FileNotFoundError:
             continue  # the directory went between the two calls
+        except OSError as exc:
+            raise NotSupported(f"cannot be written: {exc.strerror}", field="lock", value=str(path)) from exc
         fcntl.flock(handle, fcntl.LOCK_EX)
         if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
             return handle

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import typing as t
@@ -184,6 +185,27 @@ class TestKilled:
         host.run(["mv", f"{onhost.SETS}/main.pending", f"{onhost.SETS}/main.json"])
         eventually(lambda: not waits(host), 15)
         assert host.shell("ip -N rule show") == changed
+
+    @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2])
+    def test_the_module_is_killed_and_what_waits_undoes(self, host: Host, delay: float) -> None:
+        declare(host)
+        before = state(host)
+        module = host.popen(
+            [sys.executable, "-c", onhost.MODULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={"PYTHONPATH": str(onhost.COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        with module.stdin:
+            module.stdin.write(json.dumps({"identities": MORE, "confirm": {"by": "reconnect", "timeout": 3}}).encode())
+        eventually(lambda: waits(host), 60)
+        time.sleep(delay)
+        module.kill()
+        module.wait()
+        if '"switch": ""' in host.read(ARMED):  # so early that nothing was started yet
+            time.sleep(3)
+            program(host, "apply")
+        undone(host, before, 20)
 
 
 class TestWatch:
