@@ -12,9 +12,12 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _netns, _whatif
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _netns, _whatif, _work
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import NotPermitted, VerificationError
+from ansible_collections.fleetvpn.routing.plugins.module_utils._management import Watched
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_apply import Transaction
+from ansible_collections.fleetvpn.routing.plugins.module_utils._paths import walk
 
 from tests.functional.endpoints import (
     FAR,
@@ -170,3 +173,22 @@ def test_it_costs_a_changing_run_at_most_a_quarter_of_a_second() -> None:
     median = {name: statistics.median(taken) for name, taken in costs.items()}
     print(f"with what-if: {median['enforce'] * 1000:.0f} ms, without: {median['skip'] * 1000:.0f} ms")
     assert median["enforce"] - median["skip"] < 0.25
+
+
+@pytest.mark.parametrize("what_if", ["enforce", "report"])
+def test_the_management_connection_is_among_what_is_foreseen(what_if: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address becomes one of the tunnel's, at whose far end no controller is."""
+    flow = Flow(4, FAR, OUTSIDE, ipproto=6, sport=22, dport=40000)
+    rules = [{"priority": 1000, "from": OUTSIDE, "table": "900"}]
+    routes = [{"dst": "default", "dev": "vpn0", "table": "900", "family": "ipv4"}]
+    monkeypatch.setattr(_work, "watched", lambda kernel: Watched(flow, walk(kernel, flow).decided))
+    with namespace(*UPLINK, *TUNNEL) as netns:
+        before = state(netns)
+        given = {"identities": [], "rules": rules, "routes": routes, "what_if": what_if, "check": True}
+        if what_if == "report":
+            assert any("would cut off" in line for line in ensure(netns, **given).warnings)
+            return
+        with watched(monkeypatch) as places, pytest.raises(VerificationError, match="would cut off"):
+            ensure(netns, **{**given, "check": False})
+        assert len(set(places)) == 1, "in the copy alone"
+        assert state(netns) == before
