@@ -11,6 +11,7 @@ does not answer, or whatever else is not copied, it says nothing about the flow 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import typing as t
 
@@ -32,6 +33,7 @@ if t.TYPE_CHECKING:
 
 # Of a table that has more, only the routes that answer the flows today are copied.
 MOST_ROUTES = 2000
+MOST_ADDRESSES = 32  # of a device
 # The device by which the copy answers what it does not know.
 UNKNOWN = "?"
 
@@ -108,7 +110,7 @@ class _Host:
         routes = [
             route for family in FAMILY_NAMES for table in self._tables(family) for route in self._read(family, table)
         ]
-        addresses = [address for address in kernel.addresses() if not address.tentative]
+        addresses = self._addresses(routes)
         chosen = self._chosen(links, routes, addresses)
         names = {link.name for link in chosen}
         self.copied = Copied(
@@ -138,6 +140,19 @@ class _Host:
         found += [way.gateway for route in planned for way in route.ways]
         return {to for to in found if to is not None and family_of(to) == family}
 
+    def _addresses(self, routes: t.Iterable[Route]) -> list[Address]:
+        """Those in use; of a device with very many the first, which the kernel prefers, and what is named anywhere."""
+        named = self._destinations(4) | self._destinations(6)
+        named |= {target.src for target in [*routes, *self._targets()] if isinstance(target, Route) and target.src}
+        found: list[Address] = []
+        held: collections.Counter[tuple[str, int]] = collections.Counter()
+        for address in self._kernel.addresses():
+            place = (address.dev, address.family)
+            held[place] += 1
+            if not address.tentative and (held[place] <= MOST_ADDRESSES or address.address in named):
+                found.append(address)
+        return found
+
     def _read(self, family: int, table: int) -> list[Route]:
         destinations = self._destinations(family)
         found = self._kernel.covering(family, table, destinations, MOST_ROUTES)
@@ -153,7 +168,7 @@ class _Host:
         asked = [*self._flows, *(Flow(family, to) for to in destinations)]
         known: dict[str, Route] = {}
         for flow in asked:
-            route = self._kernel.matched(flow) if flow.family == family else None
+            route = self._kernel.matched(flow) if flow.family == family and flow.oif is None else None
             if route is not None and route.table == table:
                 known[flow.to] = route
         unknown = [f"{to}/{HOST_LENGTH[family]}" for to in destinations if to not in known]
@@ -165,7 +180,8 @@ class _Host:
         for target in [*routes, *self._targets()]:
             named |= {way.dev for way in target.ways} if isinstance(target, Route) else set()
             named |= {target.name} if isinstance(target, LinkGroup) else set()
-        named |= {address.dev for address in addresses if address.scope == 0}
+        asked = self._destinations(4) | self._destinations(6)
+        named |= {address.dev for address in addresses if address.scope == 0 or address.address in asked}
         found = [link for link in links if link.name in named]
         return [*found, *([Link(0, UNKNOWN, up=True, carrier=True)] if self.large else [])]
 

@@ -649,8 +649,8 @@ program:
       description: Whether the unit that watches is enabled and runs.
       type: bool
     networkd_dropin:
-      description: Whether the drop-in of role P(fleetvpn.routing.endpoint#role) tells systemd-networkd to leave what others
-        made.
+      description: Whether the drop-in of role P(fleetvpn.routing.endpoint#role) tells systemd-networkd to leave what
+        others made.
       type: bool
 """
 

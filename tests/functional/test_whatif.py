@@ -25,9 +25,10 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_copy import Copied, Scratch
 from ansible_collections.fleetvpn.routing.plugins.module_utils._paths import obstacle, walk
 from ansible_collections.fleetvpn.routing.plugins.module_utils._plan import Plan
-from ansible_collections.fleetvpn.routing.plugins.module_utils._whatif import Forecast, foresee
+from ansible_collections.fleetvpn.routing.plugins.module_utils._whatif import MOST_ADDRESSES, Forecast, foresee
 
 from tests.functional import states
 from tests.functional.conftest import ip
@@ -215,3 +216,28 @@ def test_nothing_is_left_after_sigkill() -> None:
     command = ["lsns", "--type", "net", "--noheadings", "--output", "NS"]
     left = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() not in left.stdout.split()
+
+
+def test_of_many_devices_and_addresses_few_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers' cables without an address are not met by a flow; of a device's many addresses the first count."""
+    ports = [
+        line for n in range(20) for line in (f"link add fvtp{n} type veth peer name fvtq{n}", f"link set fvtp{n} up")
+    ]
+    many = [f"address add 10.96.{n}.1/32 dev up0" for n in range(200)]
+    copied: list[Copied] = []
+    real = Scratch.load
+
+    def load(self: Scratch, content: Copied) -> t.Any:
+        copied.append(content)
+        return real(self, content)
+
+    with namespace(*UPLINK, *TUNNEL, *ports, *many) as netns, open_kernel(netns) as kernel:
+        monkeypatch.setattr(Scratch, "load", load)
+        last = Flow(4, FAR, "10.96.199.1")
+        found = foresee(kernel, PLAN, [*ASKED, last])
+        assert devices(found)[:2] == [("up0", "vpn0"), ("up0", "vpn0")]
+        assert found.flows[last].planned is not None
+    assert {link.name for link in copied[0].links} == {"lo", "up0", "vpn0"}
+    addresses = [each.address for each in copied[0].addresses if (each.dev, each.family) == ("up0", 4)]
+    assert len(addresses) <= MOST_ADDRESSES + 1
+    assert "10.96.199.1" in addresses
