@@ -23,7 +23,7 @@ from ._model.guard import Guard
 from ._parse import parse_declaration
 from ._plan import Desired, Plan, make_plan
 from ._questions import Questions
-from ._read import foreign_tables, preflight, read_current, read_facts
+from ._read import foreign_tables, preflight, read_current, read_facts, shared_marks
 from ._reading import Reading
 from ._recipe import Outcome, build
 from ._recipe.facts import Facts
@@ -118,7 +118,9 @@ def converge(kernel: Kernel, host: Surroundings, request: Request) -> Result:
     """Bring the kernel to what is asked for, and prove it. After a RoutingError the state is what it was before."""
     reading = Reading(kernel)
     situation = _look(reading, host, request)
-    warnings = preflight(reading, situation.desired, situation.scope)
+    warnings = [*preflight(reading, situation.desired, situation.scope), *situation.outcome.remarks]
+    if situation.declaration.mark is not None:
+        warnings += shared_marks(reading, situation.scope, situation.declaration.mark[1])
     identities = identity_paths(situation.outcome, situation.facts)
     questions = Questions(kernel, () if request.absent else request.paths, identities, host.table)
     plan = _difference(reading, situation, request)

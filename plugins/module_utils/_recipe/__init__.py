@@ -17,11 +17,12 @@ from .._model.operation import LinkGroup
 from .._model.route import Route
 from .._plan import Desired
 from .facts import Facts, devices_of, uplink_devices
+from .follow import follow_piece
 from .guard import Ground, guard_pieces
 from .local import local_devices, local_routes
-from .nowhere import closed_families, nowhere_links, nowhere_routes
+from .nowhere import closed_families, nowhere_links, nowhere_piece, nowhere_routes
 from .rules import build_rules
-from .sysctls import sysctls
+from .sysctls import missing_sysctls, sysctls
 from .tables import destination_routes, way_routes
 from .ways import SharedTables, Way, find_ways
 
@@ -35,6 +36,7 @@ class Outcome:
     shared: SharedTables
     ready: frozenset[tuple[str, int]]  # (way, family) pairs that have a usable default now
     names: tuple[tuple[str, int], ...]  # tables to be named
+    remarks: tuple[str, ...] = ()  # what somebody should know
 
 
 def build(declaration: Declaration, facts: Facts) -> Outcome:
@@ -58,10 +60,16 @@ def build(declaration: Declaration, facts: Facts) -> Outcome:
         sysctls=sysctls(declaration, ways, facts),
         links=nowhere_links(closed),
         guard=assemble(
-            table_of(declaration.name), guard_pieces(declaration, _ground(declaration, ways, facts, internal, near))
+            table_of(declaration.name),
+            [
+                *guard_pieces(declaration, _ground(declaration, ways, facts, internal, near)),
+                nowhere_piece(closed),
+                follow_piece(declaration, ways, facts),
+            ],
         ),
     )
-    return Outcome(desired, tuple(ways), shared, ready, _names(declaration, ways, shared))
+    remarks = tuple(missing_sysctls(ways, facts, desired.sysctls))
+    return Outcome(desired, tuple(ways), shared, ready, _names(declaration, ways, shared), remarks)
 
 
 def _is_default_of(way: Way, route: Route) -> bool:
