@@ -21,7 +21,7 @@ from .._errors import InvalidInput
 from .._model.declaration import Declaration
 from .._model.guard import Chain, NamedSet, Piece, Statement, in_state, marked, matching, rule, set_mark
 from .._model.rule import Rule
-from .block import FOLLOW, LEAVE, Block
+from .block import CAME, FOLLOW, Block
 from .facts import Facts
 from .ways import SharedTables, Way, uplinks_of
 
@@ -59,12 +59,19 @@ def marks_of(declaration: Declaration, ways: t.Sequence[Way]) -> Marks:
 def follow_rules(
     block: Block, marks: Marks, family: int, shared: SharedTables, ready: t.Container[tuple[str, int]]
 ) -> list[Rule]:
-    """Four for each way: what comes in by it is routed as ever; the rest nearby, by the way, or not at all."""
+    """Four for each way: what comes in by it is routed as ever; the rest nearby, by the way, or not at all.
+
+    What belongs to a flow that came in by an uplink is main's, as without a full tunnel: also what the host says of it,
+    which took the tunnel's address as its source before it had the mark.
+    """
     rules = []
+    if marks.uplink is not None:
+        keys = {"fwmark": marks.uplink, "fwmask": marks.mask}
+        rules.append(block.rule(family, CAME, **keys, action="goto", goto=block.end))
     for way, value in marks.ways:
         if family not in way.identity.families:
             continue
-        keys: dict[str, t.Any] = {"fwmark": value, "fwmask": marks.mask}
+        keys = {"fwmark": value, "fwmask": marks.mask}
         inbound = [block.rule(family, FOLLOW, **keys, iif=way.device, action="goto", goto=block.end)]
         near = block.rule(family, FOLLOW + 1, **keys, table=shared.local)
         far = block.rule(family, FOLLOW + 2, **keys, table=way.table)
@@ -74,20 +81,12 @@ def follow_rules(
     return rules
 
 
-def leaving_rules(block: Block, marks: Marks, family: int) -> list[Rule]:
-    """What belongs to a flow that came in by an uplink is not unbound."""
-    if marks.uplink is None:
-        return []
-    return [
-        block.rule(family, LEAVE, fwmark=marks.uplink, fwmask=marks.mask, action="goto", goto=block.end),
-    ]
-
-
 def follow_piece(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> Piece:
     """The marking. Bits outside the mask are other programs'."""
     marks = marks_of(declaration, ways)
     devices = [(matching("iifname", way.device), value) for way, value in marks.ways if way.device]
-    uplinks = NamedSet.devices(UPLINKS, uplinks_of(ways, facts) if marks.uplink is not None else ())
+    others = set(uplinks_of(ways, facts)) - {way.device for way, _value in marks.ways}
+    uplinks = NamedSet.devices(UPLINKS, others if marks.uplink is not None else ())
     if marks.uplink is not None and uplinks.elements:
         devices.append((matching("iifname", f"@{UPLINKS}"), marks.uplink))
     if not devices:

@@ -19,7 +19,7 @@ from .._model.fields import family_of
 from .._model.rule import Rule
 from .block import BOUND, END, EXEMPT, OUTER, POOL, SUPPRESS, TUNNEL, UPLINK, WIDTH, Block, host
 from .facts import MAIN, Facts, covers, uplink_devices
-from .follow import follow_rules, leaving_rules, marks_of
+from .follow import follow_rules, marks_of
 from .unbound import SourceZero
 from .ways import SharedTables, Way
 
@@ -42,7 +42,6 @@ def build_rules(declaration: Declaration, ways: t.Sequence[Way], shared: SharedT
         rules += [r for way in tunnels for r in _tunnel_rules(block, way, family, local, ready)]
         rules += [r for way in tunnels for r in _pool_rules(block, way, family, local, ready)]
         rules += [r for way in tunnels for r in _bound_rules(block, way, family)]
-        rules += leaving_rules(block, marks, family)
         rules += source_zero.rules(family)
     return [rule for rule in rules if rule.action != "nop" or _has_more(rules, rule.family)]
 
