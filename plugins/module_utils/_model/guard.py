@@ -54,10 +54,11 @@ class NamedSet:
 
     def lines(self) -> list[str]:
         """As nft writes it."""
-        if self.type == DEVICES:
-            return [f"set {self.name} {{ type {self.type}; elements = {{ {', '.join(map(quoted, self.elements))} }} }}"]
-        elements = ", ".join(self.elements)
-        return [f"set {self.name} {{ type {self.type}; flags interval; elements = {{ {elements} }} }}"]
+        by_name = self.type == DEVICES
+        flags = [] if by_name else ["flags interval"]
+        elements = ", ".join(quoted(device(name)) for name in self.elements) if by_name else ", ".join(self.elements)
+        inner = [f"type {self.type}", *flags, f"elements = {{ {elements} }}"]
+        return [f"set {self.name} {{", *(f"\t{line}" for line in inner), "}"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +143,11 @@ def statements_of(made: str) -> list[Statement]:
 def matching(left: str, right: str, *, equal: bool = True) -> Statement:
     """A comparison. C(left) is written as nft does: C(ip saddr), C(oifname), C(fib saddr . oif type)."""
     return {"match": {"op": "==" if equal else "!=", "left": _LEFT[left], "right": right}}
+
+
+def device(name: str) -> str:
+    """The exact name of a device in a comparison, where nft takes a star at the end for any rest."""
+    return f"{name[:-1]}\\*" if name.endswith("*") else name
 
 
 def jump(chain: str, *, back: bool = False) -> Statement:

@@ -172,11 +172,12 @@ class Endpoint:
                 self.ip(*(f"{family} rule del pref {priority}" for priority in found))
 
     def state(self) -> str:
-        """Rules, routes and groups, as a person would compare them; without what ages."""
+        """Rules, routes, groups and nftables, as a person would compare them; without what ages and counts."""
         shown = [f"-d {family} {what}" for family in ("-4", "-6") for what in ("rule", "route show table all")]
         text = self.ip(*shown)
         lines = [" ".join(w for w in line.split() if not w.endswith("sec")) for line in text.splitlines()]
-        return "\n".join([*lines, *(f"{link['ifname']} {link['group']}" for link in self.host.ip_json("link"))])
+        tables = self.host.run(["nft", "-s", "list", "ruleset"]).stdout
+        return "\n".join([*lines, tables, *(f"{link['ifname']} {link['group']}" for link in self.host.ip_json("link"))])
 
     def strict(self, value: int) -> None:
         """rp_filter of all devices."""
