@@ -25,7 +25,7 @@ from ._path_options import UNCHANGED
 from ._plan import Plan, make_plan
 from ._policies import unencrypted
 from ._questions import Questions
-from ._read import foreign_tables, preflight, read_current, read_facts
+from ._read import foreign_tables, preflight, read_current, read_facts, shared_marks
 from ._reading import Reading
 from ._recipe import build
 from ._recipe.ways import Way
@@ -59,6 +59,8 @@ def prepare(kernel: Kernel, host: Surroundings, request: Request) -> Work:
         *preflight(reading, situation.desired, situation.scope),
         *unencrypted(reading, situation.outcome.ways),
     ]
+    if situation.declaration.mark is not None:
+        warnings += shared_marks(reading, situation.scope, situation.declaration.mark[1])
     identities = identity_paths(situation.outcome, situation.facts)
     asked = [] if request.absent else [(f"paths[{at}]", path) for at, path in enumerate(request.paths)]
     kept = [(f"keep_paths[{at}]", {**path, "expect": UNCHANGED}) for at, path in enumerate(request.keep_paths)]

@@ -47,6 +47,7 @@ IDENTITY: Spec = {
     "mtu": {"type": "int"},
     "advmss": {"type": "int"},
     "pin": list_of(PIN),
+    "follow_connections": {"type": "bool", "default": False},
     "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
 }
 
@@ -68,6 +69,7 @@ DECLARATION: Spec = {
     "unbound_local": {"type": "str", "choices": ["none", "main"], "default": "none"},
     "unbound_forwarded": {"type": "list", "elements": "str"},
     "unbound_backstop": {"type": "bool", "default": False},
+    "mark": {"type": "str"},
     "sysctls": {"type": "list", "elements": "str", "choices": list(SYSCTLS)},
     "strict_egress": {"type": "str", "choices": list(STRICT_EGRESS), "default": "true"},
     "strict_ingress": {"type": "bool", "default": False},

@@ -166,6 +166,14 @@ options:
               - The user whose process created the socket, as V(990-990). A daemon that gives up root afterwards does
                 not match, and user 0 is refused, for it also stands for what the kernel itself sends.
             type: str
+      follow_connections:
+        description:
+          - Whether connections that come in by this identity's egress and are forwarded, as a port to a container, are
+            answered by it. The host's own replies need it not. It takes O(mark) and the program C(nft).
+          - With strict reverse-path filtering on the egress, IPv4 needs O(sysctls=src_valid_mark) as well; a warning
+            says so.
+        type: bool
+        default: false
       families:
         description: The address families in which it exists.
         type: list
@@ -202,6 +210,15 @@ options:
         device, and those that have chosen the outside address, are not unbound.
     type: bool
     default: false
+  mark:
+    description:
+      - Marks for O(identities[].follow_connections), as the first one and the mask of the field that they may use, such
+        as V(0x1000000/0xf000000). Each identity that is followed takes the next value of the field; the bits outside it
+        stay as other programs set them. A mask is required, for nobody's marks are alone on a host.
+      - If O(unbound) names an identity, flows that came in by an uplink get a mark too. Forwarded ports of an outside
+        address then keep working where O(unbound_forwarded) takes a container's traffic along, and what the host says
+        about them (a packet was too big) finds its way.
+    type: str
   unbound_forwarded:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list
@@ -216,6 +233,8 @@ options:
         (C(arp_ignore) 1, C(arp_announce) 2).
       - V(use_oif_addrs_only) lets an IPv6 socket without a source take one of the uplink's own addresses or none, also
         while they are deprecated or tentative.
+      - V(src_valid_mark) lets strict reverse-path filtering pass what O(identities[].follow_connections) follows, on
+        the egress of that identity.
     type: list
     elements: str
     choices: [rp_filter, arp, use_oif_addrs_only, src_valid_mark]

@@ -92,6 +92,7 @@ MODULES = (
     "_recipe.block",
     "_recipe.closed",
     "_recipe.facts",
+    "_recipe.follow",
     "_recipe.guard",
     "_recipe.local",
     "_recipe.nowhere",

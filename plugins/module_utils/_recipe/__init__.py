@@ -17,11 +17,12 @@ from .._model.operation import LinkGroup
 from .._model.route import Route
 from .._plan import Desired
 from .facts import Facts, devices_of, uplink_devices
+from .follow import follow_piece
 from .guard import Ground, guard_pieces
 from .local import local_devices, local_routes
-from .nowhere import closed_families, nowhere_links, nowhere_routes
+from .nowhere import closed_families, nowhere_links, nowhere_piece, nowhere_routes
 from .rules import build_rules
-from .sysctls import sysctls
+from .sysctls import missing_sysctls, sysctls
 from .tables import destination_routes, way_routes
 from .twins import keep_first, refuse_twins
 from .ways import SharedTables, Way, find_ways, tunnels_of
@@ -66,9 +67,15 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
         sysctls=sysctls(declaration, ways, facts),
         links=nowhere_links(closed),
         guard=assemble(
-            table_of(declaration.name), guard_pieces(declaration, _ground(declaration, ways, facts, internal, near))
+            table_of(declaration.name),
+            [
+                *guard_pieces(declaration, _ground(declaration, ways, facts, internal, near)),
+                nowhere_piece(closed),
+                follow_piece(declaration, ways, facts),
+            ],
         ),
     )
+    warnings += missing_sysctls(ways, facts, desired.sysctls)
     names = _names(declaration, ways, shared)
     return Outcome(desired, tuple(ways), shared, ready, names, tuple(internal), tuple(warnings))
 

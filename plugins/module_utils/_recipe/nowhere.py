@@ -16,6 +16,7 @@ from __future__ import annotations
 import typing as t
 
 from .._model.declaration import Declaration
+from .._model.guard import Chain, Piece, matching, reject, rule
 from .._model.operation import OwnLink
 from .._model.route import Route
 from .facts import NOWHERE_DEVICE, Facts
@@ -55,6 +56,18 @@ def nowhere_routes(families: t.Container[int], shared: SharedTables, protocol: i
         Route(6, DEFAULTS[6], shared.nowhere, dev=NOWHERE_DEVICE, metric=METRICS[6], protocol=protocol),
     )
     return [route for route in ends if route.family in families]
+
+
+def nowhere_piece(families: t.Container[int]) -> Piece:
+    """What is sent to the device is refused: at once, where the sender would wait for an answer."""
+    if 6 not in families:
+        return Piece()
+    sent = matching("oifname", NOWHERE_DEVICE)
+    rules = (
+        rule(sent, matching("meta l4proto", "tcp"), reject("tcp reset")),
+        rule(sent, reject("icmpv6", "no-route")),
+    )
+    return Piece(chains=(Chain("nowhere", rules, "output"),))
 
 
 def nowhere_links(families: t.Container[int]) -> tuple[OwnLink, ...]:
