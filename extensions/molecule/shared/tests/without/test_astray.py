@@ -15,7 +15,7 @@ LOST = {
     "fvt-split": {"Internet -> I", "corporate -> O"},
     "fvt-full": {"Internet -> O", "corporate -> O"},
 }
-# strongSwan's own table comes first, whatever the source: into the tunnel goes what its selectors hold, and nothing else
+# strongSwan's own table comes first, whatever the source: what its selectors hold goes into the tunnel, and nothing else
 # can be reached from the inside address.
 LOST_BY_TABLE = {
     ("ipsec", "fvt-split"): {"Internet -> O", "corporate -> O"},
