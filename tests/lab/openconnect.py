@@ -124,6 +124,7 @@ class Openconnect:
         self.host, self._gateway = host, gateway
         self._inside: tuple[str, ...] = ()
         self.log = host.root / "openconnect.log"
+        self._said = 0  # what it held before the running daemon
         self.configure(inside, mode)
         if mode == "identity":
             for event in ("connect", "disconnect"):
@@ -143,7 +144,7 @@ class Openconnect:
             *(f"--user={self.host.name}", f"--servercert={self._gateway.pin}", f"--interface={DEVICE}"),
             *("--reconnect-timeout=5", f"https://{plan.GATEWAY[0]}"),
         ]
-        # Run by a shell of its own, which ends with it: there is no terminal, and the password is no argument.
+        self._said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             started = self.host.popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
         started.stdin.write(f"{PASSWORD}\n".encode())
@@ -153,6 +154,8 @@ class Openconnect:
         """Wait until the addresses are there and vpnc-script has done what it does."""
         wait_for(lambda: all(self.host.owns(address) for address in self._inside), f"{self.host.name}: {self.log}")
         wait_for(lambda: not self.host.pids("vpnc-script"), f"{self.host.name}: vpnc-script's end")
+        # Until then packets pass by TLS; some are lost as they change over.
+        wait_for(lambda: b"Established DTLS" in self.log.read_bytes()[self._said :], f"{self.host.name}: {self.log}")
 
     def stop(self) -> None:
         """SIGINT: the daemon logs off, and vpnc-script puts the routes back."""
