@@ -106,7 +106,7 @@ def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> 
 
 
 def _carriers(ways: t.Sequence[Way], facts: Facts) -> set[str]:
-    """The devices of uplinks."""
+    """The devices of uplinks, also where a tunnel's egress is the uplink, as with policy-based IPsec."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
     return uplinks | set(uplink_devices(facts, tunnels_of(ways)))
 
