@@ -293,7 +293,9 @@ def _as_json(value: object) -> object:
     """As it comes back from a file."""
     if isinstance(value, tuple):
         return [_as_json(each) for each in value]
-    return dataclasses.asdict(value) if isinstance(value, Nexthop) else value
+    if dataclasses.is_dataclass(value):
+        return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
 
 
 def _arguments(stored: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

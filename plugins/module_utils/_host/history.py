@@ -71,9 +71,9 @@ def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
 
 
 def _repair(name: str, done: str, operation: Operation) -> Repair:
-    target = operation.target
-    family = "" if isinstance(target, LinkGroup) else f" ipv{target.family}"
-    return Repair(name, done, f"{operation.kind}{family} {' '.join(target.text().split())}")
+    family = getattr(operation.target, "family", None)
+    words = [operation.kind, *([f"ipv{family}"] if family else []), *operation.target.text().split()]
+    return Repair(name, done, " ".join(words))
 
 
 class History:
