@@ -16,8 +16,6 @@ import typing as t
 
 from .._errors import Conflict, NotPermitted
 from .._model.operation import LinkGroup, Operation, Sysctl, Target
-from .._model.route import Route
-from .._model.rule import Rule
 from .._record import Record, objects_of
 
 if t.TYPE_CHECKING:
@@ -78,9 +76,9 @@ def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
 
 
 def _repair(name: str, done: str, operation: Operation) -> Repair:
-    target = operation.target
-    family = f" ipv{target.family}" if isinstance(target, (Rule, Route)) else ""
-    return Repair(name, done, f"{operation.kind}{family} {' '.join(target.text().split())}")
+    family = getattr(operation.target, "family", None)
+    words = [operation.kind, *([f"ipv{family}"] if family else []), *operation.target.text().split()]
+    return Repair(name, done, " ".join(words))
 
 
 class History:

@@ -432,10 +432,10 @@ class TestFollow:
 
     def test_says_what_strict_filtering_needs(self) -> None:
         facts = host(sysctl=lambda path: "1" if path.endswith("all/rp_filter") else "0")
-        (remark,) = recipe(facts, [OUTSIDE, self.FOLLOWED], **self.MARK).remarks
+        (remark,) = recipe(facts, [OUTSIDE, self.FOLLOWED], **self.MARK).warnings
         assert "sysctls: [src_valid_mark]" in remark
         allowed = recipe(facts, [OUTSIDE, self.FOLLOWED], **self.MARK, sysctls=["src_valid_mark"])
-        assert (allowed.remarks, allowed.desired.sysctls) == ((), (Sysctl("ipv4/conf/vpn0/src_valid_mark", "1"),))
+        assert (allowed.warnings, allowed.desired.sysctls) == ((), (Sysctl("ipv4/conf/vpn0/src_valid_mark", "1"),))
 
 
 class TestPins:
