@@ -13,7 +13,8 @@ from ._converge import Request, converge
 from ._converge import Result as Found
 from ._errors import InvalidInput, RoutingError
 from ._read import FAMILIES
-from ._store import Record, Store, all_stores, objects_of
+from ._record import Record, objects_of
+from ._store import Store, all_stores
 from ._surroundings import Host
 from ._worker import Result
 

@@ -77,7 +77,7 @@ def hosts() -> t.Iterator[t.Callable[[str], Host]]:
 
 def declare(host: Host, *, check: bool = False, **params: t.Any) -> dict[str, t.Any]:
     """Module endpoint on a host. A failure is a result too."""
-    arguments = {"identities": IDENTITIES, **params, "_ansible_check_mode": check}
+    arguments = {"identities": IDENTITIES, "confirm": {"by": "none"}, **params, "_ansible_check_mode": check}
     done = host.run(
         [sys.executable, "-c", _MODULE],
         stdin=json.dumps(arguments),

@@ -20,10 +20,11 @@ import typing as t
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost, Kernel, open_kernel
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow, Path
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import Interest
 
 from tests.fakes.kernel import MemoryKernel
 from tests.functional.conftest import ip
@@ -246,6 +247,17 @@ class TestReading:
     def test_sysctl(self, host: Host) -> None:
         assert host.kernel.sysctl("ipv4/conf/all/rp_filter") == "0"
         assert host.kernel.sysctl("ipv4/conf/fvtnone/rp_filter") is None
+
+    def test_sysctls_are_set_and_put_back(self, host: Host) -> None:
+        name = "ipv4/conf/all/rp_filter"
+        there, gone = Operation("set", Sysctl(name, "2"), Sysctl(name, "0")), Sysctl("ipv4/conf/fvtnone/rp_filter", "1")
+        host.kernel.apply([there])
+        assert host.kernel.sysctl(name) == "2"
+        host.kernel.apply([there.inverse()])
+        assert host.kernel.sysctl(name) == "0"
+        with pytest.raises(KernelError, match="No such file"):
+            host.kernel.apply([there, Operation("set", gone, gone)])
+        assert host.kernel.sysctl(name) == "0"
 
     def test_router_neighbours(self, host: Host) -> None:
         host.router("fvt0", "2001:db8::f")
@@ -777,6 +789,61 @@ class TestEvents:
         with contextlib.closing(host.kernel.events(rules=True, routes=True)) as events:
             add(host.kernel, route(dev="fvt0"), rule(), rule(6))
             assert wait(events) == ["route", "rule", "rule"]
+
+    def test_what_it_does_itself_is_left_out_on_request(self, host: Host) -> None:
+        with contextlib.closing(host.kernel.events(rules=True, routes=True, own=False)) as events:
+            add(host.kernel, route(dev="fvt0"), rule(), rule(6))
+            host.address("fvt0", "192.0.2.98/24")
+            assert "address" in wait(events)
+            assert events.read() == []
+
+    @pytest.mark.parametrize(
+        ("fields", "matters"),
+        [
+            ({"table": 2000}, True),
+            ({"table": 2001}, False),
+            ({"table": 0x01000000 + 2000}, False),
+            ({"table": 253}, True),
+            ({"table": 100}, False),
+            ({"table": 254, "dst": "10.0.0.0/8"}, False),
+            ({"table": 254, "dst": "0.0.0.0/0"}, True),
+            ({"table": 254, "dst": "128.0.0.0/1"}, True),
+            ({"table": 254, "dst": "10.0.0.0/8", "protocol": OURS}, True),
+            ({"table": 254, "dst": "10.0.0.0/8", "protocol": 2}, True),
+            ({"table": 254, "dst": "10.0.0.0/8", "dev": "fvt1"}, True),
+            ({"table": 254, "dst": "10.0.0.1/32"}, True),
+            ({"table": 254, "dst": "10.0.0.1/32", "protocol": 186}, False),
+            ({"table": 254, "dst": "172.20.3.0/24"}, True),
+            ({"table": 254, "dst": "172.20.3.1/32", "protocol": 186}, True),
+            ({"table": 254, "dst": "172.21.3.0/24"}, False),
+            ({"family": 6, "table": 254, "dst": "::/0"}, True),
+            ({"family": 6, "table": 254, "dst": "2001:db8:2f::/48"}, True),
+            ({"family": 6, "table": 254, "dst": "2001:db8:30::/48"}, False),
+            ({"family": 6, "table": 254, "dst": "2001:db8:1:2:3::1/128"}, True),
+            ({"family": 6, "table": 2000, "dst": "2001:db8:30::/48"}, True),
+            ({"family": 6, "table": 2001, "dst": "2001:db8:30::/48"}, False),
+        ],
+        ids=str,
+    )
+    def test_routes_that_matter(self, host: Host, fields: dict[str, t.Any], matters: bool) -> None:
+        index = {link.name: link.index for link in host.kernel.links()}
+        interest = Interest(
+            tables=frozenset({253, 2000}),
+            protocols=frozenset({OURS}),
+            devices=frozenset({index["fvt1"]}),
+            uplinks=frozenset({index["fvt0"]}),
+            prefixes=frozenset({"172.20.0.0/16", "2001:db8:20::/44", "2001:db8:99::/48"}),
+        )
+        with contextlib.closing(host.kernel.events(routes=True)) as events:
+            events.narrow(interest)
+            add(host.kernel, route(**{"dev": "fvt0", "protocol": 4, **fields}))
+            assert events.read() == (["route"] if matters else [])
+
+    def test_more_that_matters_than_a_filter_holds(self, host: Host) -> None:
+        with contextlib.closing(host.kernel.events(routes=True)) as events:
+            events.narrow(Interest(tables=frozenset(range(2000, 6000))))
+            add(host.kernel, route(dev="fvt0"))
+            assert events.read() == ["route"]
 
     def test_too_many(self, host: Host) -> None:
         with contextlib.closing(host.kernel.events()) as events:

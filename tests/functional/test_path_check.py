@@ -21,7 +21,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import (
 )
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import open_kernel
 from ansible_collections.fleetvpn.routing.plugins.module_utils._path_check import check_paths
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, store_for
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import store_for
 from ansible_collections.fleetvpn.routing.plugins.module_utils._worker import Context, Result
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")

@@ -58,7 +58,8 @@ RestartSec=1
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_READ_SEARCH CAP_SYS_PTRACE
 NoNewPrivileges=yes
 ProtectSystem=strict
-ReadWritePaths=-/etc/fleetvpn -/etc/iproute2
+# The last two for option sysctls: settings of devices, and nothing else of what ProtectKernelTunables closes.
+ReadWritePaths=-/etc/fleetvpn -/etc/iproute2 -/proc/sys/net/ipv4/conf -/proc/sys/net/ipv6/conf
 RuntimeDirectory=fleetvpn
 RuntimeDirectoryPreserve=yes
 RuntimeDirectoryMode=0755

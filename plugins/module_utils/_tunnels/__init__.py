@@ -15,17 +15,21 @@ import pathlib
 import typing as t
 
 from .._errors import Conflict, InvalidInput
-from . import openvpn, wireguard
+from . import ipsec, openconnect, openvpn, overlay, ppp, wireguard
 from .client import Client, Wanted
 from .networkmanager import NETWORKMANAGER
 
 if t.TYPE_CHECKING:
     from .._model.declaration import Declaration, Identity, Tunnel
 
-__all__ = ["Client", "find_clients", "refuse_lost_sockets", "refuse_overtaking"]
+__all__ = ["Client", "find_clients", "refuse_lost_sockets", "refuse_overtaking", "told_clients"]
 
 _FIND: dict[str, t.Callable[[Wanted, pathlib.Path], Client]] = {
+    "ipsec": ipsec.find,
+    "openconnect": openconnect.find,
     "openvpn": openvpn.find,
+    "overlay": overlay.find,
+    "ppp": ppp.find,
     "wireguard": wireguard.find,
 }
 
@@ -45,10 +49,16 @@ def find_clients(
     Raises InvalidInput where nothing says which device is meant.
     """
     return [
-        _FIND[identity.tunnel.type](_wanted(identity, identity.tunnel, f"identities[{index}].tunnel", holder), root)
+        _FIND[identity.tunnel.type](_wanted(identity, identity.tunnel, f"identities[{index}]", holder), root)
         for index, identity in enumerate(declaration.identities)
         if identity.tunnel is not None
     ]
+
+
+def told_clients(clients: t.Iterable[Client], tables: t.Iterable[int], end: int, root: pathlib.Path) -> list[Client]:
+    """The clients, each with what it must be told of our C(tables), and of the priority where our last block ends."""
+    ours = tuple(tables)
+    return [ipsec.told(client, ours, end, root) if client.type == "ipsec" else client for client in clients]
 
 
 def refuse_overtaking(clients: t.Iterable[Client]) -> None:
@@ -84,9 +94,11 @@ def _wanted(identity: Identity, tunnel: Tunnel, field: str, holder: Holder) -> W
     if tunnel.connection is None and not identity.interface:
         raise InvalidInput(
             "names neither connection nor interface",
-            field=field,
+            field=f"{field}.tunnel",
             value=tunnel.type,
             accepted="connection, or interface",
         )
     plain = [name for name in identity.interface if not set(name) & set("*?[") and name != "auto"]
-    return Wanted(identity.name, tunnel.connection or (plain[0] if plain else None), tunnel.manager, holder)
+    device = plain[0] if plain else None
+    connection = tunnel.connection or device
+    return Wanted(identity.name, connection, tunnel.manager, holder, device, identity.destinations, field)

@@ -93,8 +93,6 @@ class TestFile:
         with ours, zipfile.ZipFile(again, "w", zipfile.ZIP_DEFLATED) as theirs:
             for name in ours.namelist():
                 theirs.writestr(name, ours.read(name))
-            # What builds the program is not part of it.
-            theirs.write(program.__file__, f"{program.PACKAGE.replace('.', '/')}/_host/program.py")
         script = (
             f"import sys; sys.path.insert(0, {str(again)!r})\n"
             f"from {program.PACKAGE}._host import program\n"

@@ -104,6 +104,70 @@ def test_an_address_of_a_roaming_pool_on_the_uplink_is_the_tunnels() -> None:
     assert ways == {"outside": ("192.0.2.10", "2001:db8:2::10"), "inside": ("10.30.0.5",)}
 
 
+IPSEC: dict[str, t.Any] = {
+    "name": "inside",
+    "tunnel": {"type": "ipsec", "connection": "hq"},
+    "pools": ["10.30.0.0/16", "fd00:30::/64"],
+}
+ESP0 = Link(9, "xfrm7", "xfrm", 65534, up=True, carrier=True)
+
+
+class TestIpsec:
+    """Where the addresses sit says whether there is a tunnel device; nothing of it has to be declared."""
+
+    @staticmethod
+    def on(device: str, length: int = 32, **more: t.Any) -> Facts:
+        addresses = [Address(4, "10.30.0.5", length, device), Address(6, "fd00:30::5", 128, device)]
+        return host(addresses=addresses, tunnels={}, **more)
+
+    def test_on_a_device_of_a_tunnel_it_is_the_egress(self) -> None:
+        outcome = recipe(self.on("xfrm7", links=[ESP0]), [OUTSIDE, IPSEC])
+        (inside,) = [way for way in outcome.ways if way.key == "inside"]
+        assert (inside.device, inside.by_uplink, inside.addresses) == ("xfrm7", False, ("10.30.0.5", "fd00:30::5"))
+        assert [entry.name for entry in outcome.desired.groups] == ["xfrm7"]
+        assert "2100: from all iif lo oif xfrm7 lookup 2002" in texts(outcome)
+
+    @pytest.mark.parametrize("holder", ["up0", "lo"])
+    @pytest.mark.parametrize(
+        "said", [{}, {"interface": ["auto"], "address_interface": ["any"]}, {"interface": ["up0"]}]
+    )
+    def test_elsewhere_the_uplink_is(self, holder: str, said: dict[str, t.Any]) -> None:
+        if said == {"interface": ["up0"]}:
+            said = {**said, "address_interface": ["any"]}
+        outcome = recipe(self.on(holder), [OUTSIDE, {**IPSEC, **said}])
+        ways = {way.key: (way.device, way.addresses, way.gateways) for way in outcome.ways}
+        gateways = ("192.0.2.1", "2001:db8:2::1")
+        assert ways == {
+            "outside": ("up0", ("192.0.2.10", "2001:db8:2::10"), gateways),
+            "inside": ("up0", ("10.30.0.5", "fd00:30::5"), gateways),
+        }
+        assert "default via 192.0.2.1 dev up0 table 2002 src 10.30.0.5" in " ".join(texts(outcome, "routes"))
+        # The uplink's own routes count for its address, and sockets bound to it are none of the tunnel's.
+        assert outcome.desired.groups == ()
+        assert not any("oif up0" in text for text in texts(outcome))
+
+    def test_what_a_hotel_gives_out_is_not_the_tunnels(self) -> None:
+        last = {"inside": Remembered(2002, "xfrm7", ("10.30.0.9",))}
+        facts = dataclasses.replace(self.on("up0", length=24), addresses=(Address(4, "10.30.0.5", 24, "up0"),))
+        outcome = recipe(dataclasses.replace(facts, remembered=last), [OUTSIDE, IPSEC])
+        assert {way.key: way.addresses for way in outcome.ways} == {
+            "outside": ("10.30.0.5",),
+            "inside": ("10.30.0.9",),
+        }
+
+    @pytest.mark.parametrize("device", ["xfrm7", "up0"])
+    def test_without_an_address_it_is_as_it_was(self, device: str) -> None:
+        last = {"inside": Remembered(2002, device, ("10.30.0.5",))}
+        outcome = recipe(host(remembered=last, tunnels={}), [OUTSIDE, IPSEC])
+        ways = {way.key: way.device for way in outcome.ways}
+        assert ways == {"outside": "up0", "inside": device}
+        assert "2302: from 10.30.0.5 iif lo unreachable" in texts(outcome)
+
+    def test_something_must_say_which_addresses(self) -> None:
+        with pytest.raises(InvalidInput, match="found by its addresses, and none are given"):
+            recipe(identities=[{"name": "inside", "tunnel": {"type": "ipsec", "connection": "hq"}}])
+
+
 class TestBackstop:
     def test_comes_first_while_the_table_is_empty(self) -> None:
         rules = recipe(host(links=(LO, UP0, BR0)), [{**INSIDE, "addresses": ["198.51.100.10"]}]).desired.rules
@@ -256,8 +320,8 @@ def test_the_group_is_set_on_tunnels_alone() -> None:
 class TestUnbound:
     def test_is_source_zero_and_nothing_else(self) -> None:
         rules = texts(recipe(unbound="inside", unbound_local="main"), family=4)
-        assert [rule for rule in rules if rule.startswith("299")] == [
-            "2990: from all iif lo oif up0 goto 2999",
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
             "2992: from 0.0.0.0 iif lo lookup 2000",
             "2993: from 0.0.0.0 iif lo lookup 254 suppress_prefixlength 1",
             "2994: from 0.0.0.0 iif lo lookup 2002",
@@ -266,10 +330,10 @@ class TestUnbound:
 
     def test_is_behind_the_pair_of_halves_in_ipv6(self) -> None:
         rules = texts(recipe(unbound="inside"), family=6)
-        assert [rule for rule in rules if rule.startswith("299")] == [
-            "2990: from all iif lo oif up0 goto 2999",
-            "2991: from ::/1 iif lo goto 2999",
-            "2991: from 8000::/1 iif lo goto 2999",
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2985: from ::/1 iif lo goto 2999",
+            "2985: from 8000::/1 iif lo goto 2999",
             "2992: from all iif lo lookup 2000",
             "2994: from all iif lo lookup 2002",
             "2999: from all nop",
@@ -282,6 +346,57 @@ class TestUnbound:
     def test_names_an_identity_of_the_set(self) -> None:
         with pytest.raises(InvalidInput, match="unbound: 'other' is no identity"):
             recipe(unbound="other")
+
+
+class TestSysctls:
+    WORDS: t.ClassVar = ["rp_filter", "arp", "use_oif_addrs_only"]
+
+    def found(self, facts: Facts, *words: str) -> dict[str, str]:
+        return {entry.name: entry.value for entry in recipe(facts, sysctls=list(words)).desired.sysctls}
+
+    def test_are_none_unless_asked_for(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0")) == {}
+
+    def test_concern_the_uplinks(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0"), *self.WORDS) == {
+            "ipv4/conf/up0/rp_filter": "1",
+            "ipv4/conf/up0/arp_ignore": "1",
+            "ipv4/conf/up0/arp_announce": "2",
+            "ipv6/conf/up0/use_oif_addrs_only": "1",
+        }
+
+    def test_that_the_kernel_lacks_are_left_out(self) -> None:
+        assert self.found(host(sysctl=lambda path: "0" if "ipv4" in path else None), "use_oif_addrs_only") == {}
+
+
+class TestPins:
+    PIN: t.ClassVar = {"pin": [{"ipproto": "udp", "sport": "53"}]}
+
+    def test_of_a_tunnel_are_source_zero(self) -> None:
+        rules = texts(recipe(identities=[OUTSIDE, {**INSIDE, **self.PIN}]), family=4)
+        assert [rule for rule in rules if rule.startswith("298")] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2986: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2000",
+            "2987: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2002",
+            "2988: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2003",
+        ]
+
+    def test_of_an_uplink_spare_what_main_knows_better(self) -> None:
+        rules = texts(recipe(identities=[{**OUTSIDE, **self.PIN}, INSIDE], unbound="inside"), family=6)
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2985: from ::/1 iif lo goto 2999",
+            "2985: from 8000::/1 iif lo goto 2999",
+            "2986: from all iif lo ipproto udp sport 53 lookup 254 suppress_prefixlength 1 suppress_ifgroup 151",
+            "2987: from all iif lo ipproto udp sport 53 lookup 2001",
+            "2992: from all iif lo lookup 2000",
+            "2994: from all iif lo lookup 2002",
+            "2999: from all nop",
+        ]
+
+    def test_stay_out_of_a_family_that_the_identity_has_not(self) -> None:
+        inside = {**INSIDE, **self.PIN, "families": ["ipv4"]}
+        assert not [r for r in texts(recipe(identities=[OUTSIDE, inside]), family=6) if "sport" in r]
 
 
 class TestOuter:
