@@ -668,8 +668,7 @@ program:
       description: Whether the unit that watches is enabled and runs.
       type: bool
     networkd_dropin:
-      description: Whether the drop-in of role P(fleetvpn.routing.endpoint#role) tells systemd-networkd to leave what
-        others made.
+      description: Whether role P(fleetvpn.routing.endpoint#role) has told systemd-networkd to leave what others made.
       type: bool
 """
 
