@@ -25,6 +25,7 @@ from ._version import VERSION
 from ._worker import Result
 
 if t.TYPE_CHECKING:
+    from ._kernel import Kernel
     from ._model.operation import Target
     from ._worker import Context
 
@@ -38,17 +39,22 @@ def ensure_endpoint(context: Context) -> Result:
     check_name(params["set"])
     request = _request(context)
     with context.open_kernel() as kernel:
-        host = Host(kernel, context.netns, persistent=persistent(params), build=program.build)
+        host = _host(context, kernel)
         work = prepare(kernel, host, request)
         files = None if context.netns else _installation(context, request)
         if context.check_mode or (work.idle and not (files and files.plan)):
             return as_result(work.run(), host, files, request.name)
         with host.lock():
             make_way(kernel, host)
+            host = _host(context, kernel)  # what it had read may have changed meanwhile
             found = converge(kernel, host, request)
             if found.armed is None:
                 complete(host, files, absent=request.absent)
     return as_result(found, host, files, request.name)
+
+
+def _host(context: Context, kernel: Kernel) -> Host:
+    return Host(kernel, context.netns, persistent=persistent(context.params), build=program.build)
 
 
 def _request(context: Context) -> Request:

@@ -60,7 +60,7 @@ KNOWN: dict[str, dict[str, t.Any]] = {
     },
     "rule on port 22": rule(ipproto="tcp", sport="22", action="unreachable"),
     "port 22 into the tunnel": {**rule(ipproto="tcp", sport="22", table="900"), "routes": INTO_TUNNEL},
-    "rule on the controller's ports": rule(ipproto="tcp", dport="1024-65535", action="unreachable"),
+    "rule on the controller's ports": rule(ipproto="tcp", dport="1024-65534", action="unreachable"),
     "rule on TCP": rule(ipproto="tcp", action="blackhole"),
     "rule on root": rule(uidrange="0-0", action="unreachable"),
     "rule on what has no mark": rule(fwmark="0x0/0xff", action="unreachable"),
@@ -127,6 +127,11 @@ def filled(value: t.Any, client: Client) -> t.Any:
     if isinstance(value, list):
         return [filled(item, client) for item in value]
     return client.outside[0] if value == "O" else value
+
+
+def said(result: dict[str, t.Any]) -> str:
+    """What a result says, in short."""
+    return f"{result.get('msg')} {result.get('confirm')}"
 
 
 def state(client: Client) -> list[str]:
@@ -256,11 +261,15 @@ class TestCutting:
                 for name, client in asked.items()
             }
         )
-        for name, client in asked.items():
-            result = told.of(client.name)
-            assert result.get("field") in ("management path", "paths"), (name, result)
-            assert CONTROLLER in result["msg"] or result["field"] == "paths", (name, result)
-            assert state(client) == self.before[client.name], name
+        results = {name: told.of(client.name) for name, client in asked.items()}
+        assert {
+            name: said(r) for name, r in results.items() if r.get("field") not in ("management path", "paths")
+        } == {}
+        named = [name for name, result in results.items() if result["field"] == "management path"]
+        print(f"{len(named)} of {len(KNOWN)} refused for the management path, the others for that of the identity")
+        assert all(CONTROLLER in results[name]["msg"] for name in named)
+        assert len(named) > len(KNOWN) / 2
+        assert [name for name, client in asked.items() if state(client) != self.before[client.name]] == []
         assert fleet.works(fleet.lab.clients) == {client.name for client in fleet.lab.clients}
 
     def test_without_the_check_all_are_undone_in_time_and_the_same_ssh_works_again(self, fleet: Fleet) -> None:
@@ -280,19 +289,14 @@ class TestCutting:
                 }
             )
             time.sleep(1)
-        for name, client in asked.items():
-            result = told.of(client.name)
-            assert result.get("failed") or result.get("unreachable"), (name, result)
-            if result.get("field") == "paths":
-                continue  # the declared path of an identity is wrong, which was seen before
-            assert client.name in clock.armed, (name, result)
-        late = {
-            name: round(clock.gone[client.name] - clock.armed[client.name], 2)
-            for name, client in asked.items()
-            if client.name in clock.armed
-        }
-        print(f"undone after {min(late.values())} to {max(late.values())} s")
-        for name, client in asked.items():
-            assert state(client) == self.before[client.name], name
+        results = {name: told.of(client.name) for name, client in asked.items()}
+        assert {name: said(r) for name, r in results.items() if not (r.get("failed") or r.get("unreachable"))} == {}
+        # Where the declared path of an identity is wrong too, that was seen at once.
+        kept = [name for name, result in results.items() if result.get("field") != "paths"]
+        assert [name for name in kept if asked[name].name not in clock.armed] == []
+        took = {name: clock.gone[asked[name].name] - clock.armed[asked[name].name] for name in kept}
+        print(f"{len(took)} of {len(CUTTING)} undone after {min(took.values()):.1f} to {max(took.values()):.1f} s")
+        assert [name for name, client in asked.items() if state(client) != self.before[client.name]] == []
         assert fleet.works(fleet.lab.clients) == {client.name for client in fleet.lab.clients}
-        assert max(late.values()) <= TIMEOUT + 2, late
+        assert min(took.values()) > TIMEOUT - 1
+        assert max(took.values()) <= TIMEOUT + 2
