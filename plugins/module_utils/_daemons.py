@@ -100,12 +100,17 @@ def _merged(root: pathlib.Path, name: str) -> list[pathlib.Path]:
     return [*main, *(dropins[each] for each in sorted(dropins))]
 
 
+class _Parser(configparser.ConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        """Keys have upper and lower case."""
+        return optionstr
+
+
 def _settings(paths: t.Iterable[pathlib.Path]) -> dict[str, dict[str, str]]:
     """Sections and keys; of a key that is there twice the last counts. A file that cannot be read says nothing."""
-    parser = configparser.ConfigParser(
+    parser = _Parser(
         delimiters=("=",), comment_prefixes=("#", ";"), strict=False, interpolation=None, allow_no_value=True
     )
-    parser.optionxform = str  # type: ignore[method-assign,assignment] # keys have upper and lower case
     for path in paths:
         try:
             parser.read(path, encoding="utf-8")

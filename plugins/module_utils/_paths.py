@@ -307,6 +307,7 @@ def text(flow: Flow) -> str:
         "iif": flow.iif,
         "oif": flow.oif,
         "mark": None if flow.fwmark is None else hex(flow.fwmark),
+        "tos": hex(flow.tos) if flow.tos else None,
         "uid": flow.uid,
         "ipproto": None if flow.ipproto is None else fields.protocol_name(flow.ipproto),
         "sport": flow.sport,

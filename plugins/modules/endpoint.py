@@ -316,6 +316,9 @@ options:
       fwmark:
         description: The firewall mark of the packet, such as V(0x1).
         type: str
+      tos:
+        description: See O(paths[].tos).
+        type: str
       uid:
         description: The number of the user that sends. The user that the module runs as, unless given.
         type: int

@@ -24,7 +24,7 @@ from .sets import Kept, kept_sets
 from .watch import watch
 from .window import add_commands, command
 
-FLOW_OPTIONS = ("iif", "oif", "fwmark", "uid", "ipproto", "sport", "dport")
+FLOW_OPTIONS = ("iif", "oif", "fwmark", "tos", "uid", "ipproto", "sport", "dport")
 
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
