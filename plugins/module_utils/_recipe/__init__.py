@@ -100,9 +100,10 @@ def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> 
 
 
 def _carriers(ways: t.Sequence[Way], facts: Facts) -> set[str]:
-    """The devices of uplinks."""
+    """The devices of uplinks, also where a tunnel's egress is the uplink, as with policy-based IPsec."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    tunnelled = [way for way in ways if way.identity.by_tunnel and way.identity.interface != ("auto",)]
+    tunnels = {way.device for way in tunnelled if way.device}
     return uplinks | set(uplink_devices(facts, tunnels))
 
 
