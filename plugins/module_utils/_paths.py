@@ -19,6 +19,7 @@ from ._model import fields
 from ._model.path import ERRORS, Answer, Expect, IdentityPaths, PathSpec, Verdict
 from ._model.state import Flow, Link, Path
 from ._path_options import EXPECTED, parse_flow
+from ._recipe.facts import NOWHERE_DEVICE
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -61,6 +62,9 @@ UNCHANGED_FIELDS = ("type", "dev", "src", "gateway")
 def walk(kernel: Kernel, flow: Flow) -> Answer:
     """Ask the kernel as a connecting socket would: the second time with the source that the first lookup chose."""
     first = _ask(kernel, flow)
+    if first.dev == NOWHERE_DEVICE:
+        # Refused by our nftables table: for IPv6 such a lookup has to succeed, or it would be made again.
+        return Answer(flow, Path("unreachable", errno=errno.ENETUNREACH), source=flow.source)
     if flow.source is not None or flow.iif is not None:
         return Answer(flow, first, source=flow.source)
     if first.type in ERRORS:

@@ -20,7 +20,7 @@ from .facts import Facts, devices_of, uplink_devices
 from .follow import follow_piece
 from .guard import Ground, guard_pieces
 from .local import local_devices, local_routes
-from .nowhere import closed_families, nowhere_links, nowhere_piece, nowhere_routes
+from .nowhere import barred_routes, closed_families, nowhere_links, nowhere_piece, nowhere_routes
 from .rules import build_rules
 from .sysctls import missing_sysctls, sysctls
 from .tables import destination_routes, way_routes
@@ -60,17 +60,19 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
     routes += near
     routes += [r for way in ways for r in destination_routes(way, declaration, facts)]
     routes += nowhere_routes(closed, shared, declaration.numbers.protocol)
+    routes += barred_routes(facts, shared, declaration.numbers.protocol)
+    links = nowhere_links(closed, shared)
     desired = Desired(
         rules=(*build_rules(declaration, ways, shared, ready, facts), *declaration.rules),
         routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
         groups=_groups(declaration, ways, facts, several=several),
         sysctls=sysctls(declaration, ways, facts),
-        links=nowhere_links(closed),
+        links=links,
         guard=assemble(
             table_of(declaration.name),
             [
                 *guard_pieces(declaration, _ground(declaration, ways, facts, internal, near)),
-                nowhere_piece(closed),
+                nowhere_piece(links),
                 follow_piece(declaration, ways, facts),
             ],
         ),
