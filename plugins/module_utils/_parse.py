@@ -12,7 +12,7 @@ import typing as t
 
 from ._errors import InvalidInput
 from ._model import fields
-from ._model.declaration import DEVICE, Declaration, Numbers, Params, Tables, parse_identities
+from ._model.declaration import DEVICE, STRICT_EGRESS, Declaration, Numbers, Params, Tables, parse_identities
 from ._model.route import Route
 from ._model.rule import Rule
 from ._model.table import Table
@@ -47,8 +47,19 @@ def parse_declaration(name: str, params: Params, numbers: Numbers, tables: Table
         unbound=params.get("unbound") or "keep",
         unbound_local=params.get("unbound_local") or "none",
         unbound_forwarded=tuple(params.get("unbound_forwarded") or ()),
+        unbound_backstop=bool(params.get("unbound_backstop")),
+        sysctls=tuple(dict.fromkeys(params.get("sysctls") or ())),
+        strict_egress=_strict_egress(params.get("strict_egress")),
+        strict_ingress=bool(params.get("strict_ingress")),
         numbers=numbers,
     )
+    if declaration.unbound_backstop and declaration.unbound == "keep":
+        raise InvalidInput(
+            "would close what main decides",
+            field="unbound_backstop",
+            value=True,
+            accepted="unbound with the name of an identity",
+        )
     _refuse_twice(declaration)
     return declaration
 
@@ -79,6 +90,14 @@ def _local_networks(value: t.Sequence[str] | None) -> tuple[str, ...]:
                 "is no network", field=field, value=entry, accepted="a device, a pattern, a prefix, auto"
             )
     return tuple(networks)
+
+
+def _strict_egress(value: object) -> str:
+    """A truth value, or C(any)."""
+    stated = "true" if value is None else str(value).lower()
+    if stated not in STRICT_EGRESS:
+        raise InvalidInput("is none of them", field="strict_egress", value=value, accepted=", ".join(STRICT_EGRESS))
+    return stated
 
 
 def _refuse_twice(declaration: Declaration) -> None:

@@ -47,6 +47,11 @@ def paths_spec(*, required: bool = False) -> dict[str, t.Any]:
     return {"type": "list", "elements": "dict", "required": required, "options": copy.deepcopy(SPEC)}
 
 
+def keep_paths_spec() -> dict[str, t.Any]:
+    """Option C(keep_paths): flows of which no more is expected than that they are answered as before."""
+    return {"type": "list", "elements": "dict", "options": {k: dict(v) for k, v in SPEC.items() if k != "expect"}}
+
+
 def parse_flow(
     params: t.Mapping[str, t.Any],
     field: str,

@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ._errors import Conflict
-from ._model.operation import LinkGroup
+from ._errors import Conflict, NotPermitted, NotSupported
+from ._model.guard import Guard
+from ._model.operation import LinkGroup, OwnLink, Sysctl
 from ._model.path import ERRORS
 from ._model.route import Route
 from ._model.rule import Rule
@@ -52,6 +54,7 @@ def read_facts(
         leases=leases,
         remembered=remembered,
         is_free=is_free,
+        sysctl=kernel.sysctl,
     )
 
 
@@ -73,7 +76,50 @@ def read_current(kernel: Readable, desired: Desired, scope: Scope) -> Current:
         if scope.owns_rule(rule) or _ours(rule, wanted, scope)
     ]
     groups = [LinkGroup(link.name, link.group) for link in kernel.links()]
-    return Current(tuple(rules), tuple(own), tuple(_occupied(kernel, desired, scope)), tuple(groups))
+    occupied = tuple(_occupied(kernel, desired, scope))
+    return Current(
+        rules=tuple(rules),
+        routes=tuple(own),
+        occupied=occupied,
+        groups=tuple(groups),
+        sysctls=tuple(_sysctls(kernel, desired)),
+        links=tuple(_own_links(kernel, desired, scope)),
+        guard=_held_guard(kernel, desired, scope),
+    )
+
+
+def _own_links(kernel: Readable, desired: Desired, scope: Scope) -> t.Iterator[OwnLink]:
+    """Devices that this set has made, or that it shares with another."""
+    asked = {link.name for link in desired.links}
+    for link in kernel.links():
+        if link.name in asked | scope.links:
+            yield OwnLink(link.name, link.up)
+
+
+def _sysctls(kernel: Readable, desired: Desired) -> t.Iterator[Sysctl]:
+    for wanted in (*desired.sysctls, *desired.loosened):
+        value = kernel.sysctl(wanted.name)
+        if value is not None:
+            yield Sysctl(wanted.name, value)
+
+
+def _held_guard(kernel: Readable, desired: Desired, scope: Scope) -> Guard | None:
+    """Our nftables table, looked for only where it may be: that starts a program."""
+    held = None
+    if desired.guard or scope.recorded_guards or scope.unfinished:
+        # Who may not look, as check mode without privilege, has no set yet; who has no nft has been told.
+        with contextlib.suppress(NotSupported, NotPermitted):
+            held = kernel.guard(scope.guard_table)
+    if held is None or scope.owns_guard(held):
+        return held
+    if desired.guard is not None:
+        raise Conflict(
+            "is somebody else's: no set has it in its record",
+            field="nftables",
+            value=held.text(),
+            accepted=f"that table removed by its owner (nft delete {held.text()}), or strict_egress: false",
+        )
+    return None
 
 
 def _ours(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> bool:
@@ -106,7 +152,14 @@ def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
         warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
         if any(rule.family == family and rule.table == MAIN for rule in wanted):
             warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
-    return list(dict.fromkeys(warnings))
+    return list(dict.fromkeys([*warnings, *_loose_uplinks(kernel, desired)]))
+
+
+def _loose_uplinks(kernel: Readable, desired: Desired) -> t.Iterator[str]:
+    """The kernel takes the larger value of all and the device: a device can be no stricter than that."""
+    strict = [entry.name.split("/")[2] for entry in desired.sysctls if entry.name.endswith("/rp_filter")]
+    if strict and kernel.sysctl("ipv4/conf/all/rp_filter") == "2":
+        yield f"net.ipv4.conf.all.rp_filter=2 makes reverse-path filtering loose on {', '.join(strict)} too"
 
 
 def _error_routes(main: t.Iterable[Route], protocol: int) -> list[str]:

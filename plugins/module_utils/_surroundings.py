@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import functools
 import os
@@ -16,12 +15,14 @@ import pathlib
 import typing as t
 
 from . import _names
-from ._errors import NotPermitted
+from ._confirm import Window
+from ._errors import NotPermitted, NotSupported
 from ._leases import lease_gateways
 from ._model.declaration import Declaration
-from ._recipe.rules import BLOCK
-from ._store import RUNTIME_ROOT, Record, Store, all_stores, store_for
-from ._tunnels import Client, find_clients, refuse_overtaking, told_clients
+from ._recipe.block import BLOCK
+from ._record import Record
+from ._store import RUNTIME_ROOT, Store, all_stores, store_for
+from ._tunnels import Client, find_clients, refuse_lost_sockets, refuse_overtaking, told_clients
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -30,12 +31,21 @@ if t.TYPE_CHECKING:
 class Host:
     """This host, or one of its network namespaces, whose names and VPN clients are not ours to know."""
 
-    def __init__(self, kernel: Kernel, netns: str | None, *, persistent: bool) -> None:
+    def __init__(
+        self,
+        kernel: Kernel | None,
+        netns: str | None,
+        *,
+        persistent: bool = False,
+        build: t.Callable[[], bytes] | None = None,
+    ) -> None:
+        """C(build) makes the program that undoes a change which is not confirmed."""
         self._kernel = kernel
         self._netns = netns
         self.clients: list[Client] = []
         self.store: Store = store_for(persistent, netns)
         self.stores: t.Sequence[Store] = all_stores(netns)
+        self.window = Window(self.runtime, netns, owner=self.store.owner, build=build)
 
     @functools.cached_property
     def _tables(self) -> _names.Names:
@@ -73,8 +83,9 @@ class Host:
         """The device of each tunnel identity, as its VPN client has it. Raises Conflict for a client that cannot be
         lived with.
         """
-        self.clients = find_clients(declaration, self._files)
+        self.clients = find_clients(declaration, self._files, self._holder)
         refuse_overtaking(self.clients)
+        refuse_lost_sockets(declaration, self.clients)
         return {client.identity: client.interface for client in self.clients if client.interface}
 
     def clients_told(self, record: Record, name: str) -> list[dict[str, t.Any]]:
@@ -92,8 +103,15 @@ class Host:
         """The clients of a namespace have their files elsewhere; then a connection's name is all there is to go by."""
         return pathlib.Path("/") if self._netns is None else pathlib.Path("/nonexistent")
 
+    def _holder(self, address: str) -> str | None:
+        """The device that has an address now."""
+        held = self._kernel.addresses() if self._kernel else []
+        return next((found.dev for found in held if found.address == address), None)
+
     def gateways(self) -> dict[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""
+        if self._kernel is None:
+            return {}
         links = {link.index: link.name for link in self._kernel.links()}
         found = {} if self._netns is not None else lease_gateways(links)
         for device, address in self._kernel.router_neighbours():
@@ -103,21 +121,24 @@ class Host:
     @contextlib.contextmanager
     def lock(self) -> t.Iterator[None]:
         """One change at a time: a module, the boot unit and the watch may run together."""
-        with _lock(self._runtime / "lock"):
+        with _lock(self.runtime / "lock"):
             yield
 
     @property
-    def _runtime(self) -> pathlib.Path:
+    def runtime(self) -> pathlib.Path:
+        """Where this boot's state is."""
         return self.store.root.parent if self._netns else RUNTIME_ROOT
 
     def tidy(self) -> None:
         """After the last set nothing is left below /run: called by the holder of the lock."""
         if any(store.names() for store in self.stores):
             return
-        for folder in (self._runtime / "sets.d" / "generations", self._runtime / "sets.d"):
+        for folder in (self.runtime / "sets.d" / "generations", self.runtime / "sets.d"):
             _remove_empty(folder)
-        (self._runtime / "lock").unlink(missing_ok=True)
-        for folder in (self._runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
+        for name in ("history.json", "lock"):
+            with contextlib.suppress(OSError):
+                (self.runtime / name).unlink(missing_ok=True)
+        for folder in (self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
             _remove_empty(folder)
 
 
@@ -126,11 +147,8 @@ def _by_number(wanted: t.Mapping[str, int]) -> dict[int, str]:
 
 
 def _remove_empty(folder: pathlib.Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # not there, or not empty, or left: an empty directory does no harm
         folder.rmdir()
-    except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-            raise
 
 
 @contextlib.contextmanager
@@ -152,6 +170,8 @@ def _locked(path: pathlib.Path) -> int:
             raise NotPermitted(f"cannot write {path}") from exc
         except FileNotFoundError:
             continue  # the directory went between the two calls
+        except OSError as exc:
+            raise NotSupported(f"cannot be written: {exc.strerror}", field="lock", value=str(path)) from exc
         fcntl.flock(handle, fcntl.LOCK_EX)
         if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
             return handle

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import os
@@ -157,6 +158,33 @@ class TestDumps:
                 stop.set()
                 thread.join()
         assert counts == {3000}
+
+
+class TestRuleset:
+    """Events of nftables, of which there is no fake: nothing but the watch looks at them."""
+
+    @pytest.mark.parametrize(
+        ("script", "matters"),
+        [
+            ("add table inet other", False),
+            ("add table inet fleetvpn_more", True),
+            ("add chain inet fleetvpn more", True),
+            ("add rule inet fleetvpn first drop", True),
+            ("add element inet fleetvpn known { 192.0.2.1 }", False),
+            ("flush ruleset", True),
+            ("delete table inet another", False),
+            ("delete table inet another; delete table inet fleetvpn", True),
+        ],
+    )
+    def test_counts_as_far_as_it_is_ours(self, netns: str, script: str, matters: bool) -> None:
+        self.nft(netns, "add table inet another; add chain inet another one; add table inet fleetvpn")
+        self.nft(netns, "add chain inet fleetvpn first; add set inet fleetvpn known { type ipv4_addr; }")
+        with open_kernel(netns) as kernel, contextlib.closing(kernel.events(ruleset=True)) as events:
+            self.nft(netns, script)
+            assert events.read() == (["ruleset"] if matters else [])
+
+    def nft(self, netns: str, script: str) -> None:
+        subprocess.run(["ip", "netns", "exec", netns, "nft", "-f", "-"], input=script, text=True, check=True)
 
 
 class TestTransactionsOnTheWire:
@@ -340,7 +368,7 @@ class TestLibrary:
         (directory / "pyroute2" / "config" / "version.py").unlink()
         assert "pyroute2: 'none' " in run(OPEN, directory)
         (directory / "pyroute2-0.7.1.egg-info").mkdir()
-        assert "found: 0.7.1;" in run(OPEN, directory)
+        assert "pyroute2: '0.7.1' " in run(OPEN, directory)
 
     def test_no_more_of_it_is_imported_than_the_messages(self) -> None:
         imported = run(f"{OPEN}print(*(name for name in sys.modules if name.startswith('pyroute2')))", options=())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 import typing as t
 
@@ -33,49 +32,12 @@ from tests.functional.onhost import (
     status,
     way,
 )
+from tests.functional.watching import SOON, Watch
 from tests.lab import Host
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-# Seconds that the issue allows from an event to a proven path; here with two processors that others use as well.
-SOON = 1.0
 WHOLE = ["lookup 2000", "lookup 2002", "unreachable"]
-
-
-class Watch:
-    """A running watch."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.process = host.popen([PROGRAM, "watch"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        eventually(lambda: bool(host.pids("fleetvpn-endpoi")), 10)
-        self.pid = host.pids("fleetvpn-endpoi")[0]
-        eventually(self.is_waiting, 10)
-
-    def is_waiting(self) -> bool:
-        """It sleeps in poll, with nothing left to read."""
-        return "poll" in self._proc("wchan")
-
-    def sleeps_for(self, seconds: float) -> bool:
-        """Whether it is not woken even once."""
-        before = self.field("voluntary_ctxt_switches")
-        time.sleep(seconds)
-        return self.field("voluntary_ctxt_switches") == before
-
-    def field(self, name: str) -> int:
-        """A number of /proc/PID/status."""
-        found = re.search(rf"^{name}:\s+(\d+)", self._proc("status"), re.MULTILINE)
-        assert found
-        return int(found[1])
-
-    def _proc(self, name: str) -> str:
-        return self.host.read(f"/proc/{self.pid}/{name}")
-
-    def end(self) -> list[str]:
-        """Ask it to end; what it had said."""
-        self.host.run(["kill", "-TERM", str(self.pid)])
-        output, _nothing = self.process.communicate(timeout=10)
-        return str(output).splitlines()
 
 
 @pytest.fixture

@@ -22,8 +22,11 @@ from .capture import Capture
 from .holders import Holders
 from .host import Host
 from .inventory import write_inventory
+from .machines import Machine
 from .nebula import Nebula, NebulaGateway
+from .openconnect import Openconnect, OpenconnectGateway
 from .openvpn import Openvpn, OpenvpnGateway
+from .ppp import Ppp
 from .probes import Answer, Conversation, Probe
 from .responder import PORT, Responder
 from .runs import Run
@@ -34,10 +37,23 @@ from .tinc import Tinc, TincGateway
 from .tunnel import MODES, Client, Tunnel, connect
 from .wireguard import Wireguard, WireguardGateway
 
+# The tunnels that there are: what makes the client's end, and the attribute of Lab that is its other end.
+KINDS: dict[str, tuple[t.Callable[..., Tunnel], str]] = {
+    "ipsec": (Strongswan, "strongswan_gateway"),
+    "nebula": (Nebula, "nebula_gateway"),
+    "openconnect": (Openconnect, "openconnect_gateway"),
+    "openvpn": (Openvpn, "openvpn_gateway"),
+    "ppp": (Ppp, "gateway"),
+    "standin": (Standin, "gateway"),
+    "tinc": (Tinc, "tinc_gateway"),
+    "wireguard": (Wireguard, "wireguard_gateway"),
+}
 _POOLS = {
     "ipsec": plan.IPSEC_POOL,
     "nebula": plan.NEBULA_POOL,
+    "openconnect": plan.OPENCONNECT_POOL,
     "openvpn": plan.OPENVPN_POOL,
+    "ppp": plan.PPP_POOL,
     "standin": plan.OTHER_POOL,
     "tinc": plan.TINC_POOL,
     "wireguard": plan.WIREGUARD_POOL,
@@ -77,6 +93,7 @@ class Lab:
         self._strongswan: StrongswanGateway | None = None
         self._tinc: TincGateway | None = None
         self._nebula: NebulaGateway | None = None
+        self._openconnect: OpenconnectGateway | None = None
         self._lans: dict[int, tuple[Host, Host]] = {}
         self._counts: dict[str, int] = {}
 
@@ -111,6 +128,12 @@ class Lab:
         self.hosts[name] = self._holders.make(name, private=private)
         return self.hosts[name]
 
+    def _machine(self, name: str) -> Host:
+        machine = Machine(self.run_id, name)
+        self._closing.append(machine.close)
+        self.hosts[name] = machine.host
+        return machine.host
+
     def link(self, one: Host, device: str, other: Host, peer: str, *, bridge: str | None = None) -> None:
         """A cable between two hosts, both ends up; the first end a port of a bridge if so said."""
         end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid}
@@ -137,14 +160,16 @@ class Lab:
         container: bool = False,
         pod: bool = False,
         rp_filter: int = 0,
+        systemd: bool = False,
     ) -> Client:
         """A new client, its tunnel configured and not yet started.
 
-        kind is wireguard, openvpn, ipsec, tinc, nebula or standin, mode one of MODES, families what it has inside.
+        kind is one of KINDS, mode one of MODES, families those that it has inside. With systemd it is a container of
+        podman, which cannot be rebooted here.
         """
         if mode not in MODES or (mode == "auto" and kind != "wireguard"):
             raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
-        host = self.host(name, private=True)
+        host = self._machine(name) if systemd else self.host(name, private=True)
         self._plugs[name] = self._plug(host, cloud, rp_filter)
         outside = self._plugs[name]()
         tunnel, inside = self._tunnel(kind, host, families, mode)
@@ -207,17 +232,8 @@ class Lab:
     def _tunnel(self, kind: str, host: Host, families: t.Sequence[int], mode: str) -> tuple[Tunnel, tuple[str, ...]]:
         both = plan.inside(_POOLS[kind], self._next(kind))
         inside = tuple(address for address, family in zip(both, (4, 6), strict=True) if family in families)
-        if kind == "wireguard":
-            return Wireguard(host, self.wireguard_gateway, inside, mode), inside
-        if kind == "standin":
-            return Standin(host, self.gateway, inside, mode), inside
-        if kind == "ipsec":
-            return Strongswan(host, self.strongswan_gateway, inside, mode), inside
-        if kind == "tinc":
-            return Tinc(host, self.tinc_gateway, inside, mode), inside
-        if kind == "nebula":
-            return Nebula(host, self.nebula_gateway, inside, mode), inside
-        return Openvpn(host, self.openvpn_gateway, inside, mode), inside
+        make, gateway = KINDS[kind]
+        return make(host, getattr(self, gateway), inside, mode), inside
 
     def _next(self, what: str) -> int:
         self._counts[what] = self._counts.get(what, -1) + 1
@@ -258,6 +274,13 @@ class Lab:
         if self._nebula is None:
             self._nebula = NebulaGateway(self.gateway, self._run.directory / "nebula")
         return self._nebula
+
+    @property
+    def openconnect_gateway(self) -> OpenconnectGateway:
+        """The gateway's ocserv, made when it is first asked for."""
+        if self._openconnect is None:
+            self._openconnect = OpenconnectGateway(self.gateway, self._run.directory / "openconnect")
+        return self._openconnect
 
     @property
     def run_id(self) -> str:

@@ -7,11 +7,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from .._paths import PENDING, PROVEN, WRONG
+from .._surroundings import Host
 from .._version import VERSION
 from .apply import Applied, converge_sets
+from .history import History
 
 if t.TYPE_CHECKING:
     from .._kernel import Kernel
@@ -23,6 +26,7 @@ _COLUMNS = ("set", "identity", "verdict", "interface", "addresses", "table", "pr
 
 def read_status(kernel: Kernel, netns: str | None) -> dict[str, t.Any]:
     """The state of the host and of every set, as `status --json` shows it. Raises NotPermitted."""
+    runtime = Host(kernel, netns, persistent=False).runtime
     sets = [_set(applied) for applied in converge_sets(kernel, netns, dry_run=True)]
     states = [entry["state"] for entry in sets]
     return {
@@ -30,6 +34,7 @@ def read_status(kernel: Kernel, netns: str | None) -> dict[str, t.Any]:
         "state": next((state for state in _WORST_FIRST if state in states), PROVEN),
         "ok": all(entry["ok"] for entry in sets),
         "sets": sets,
+        "history": [dataclasses.asdict(repair) for repair in History(runtime).read()],
     }
 
 
@@ -40,6 +45,15 @@ def as_table(status: t.Mapping[str, t.Any]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines += [f"{entry['name']}: {line}" for entry in status["sets"] for line in _remarks(entry)]
     return "\n".join([*(lines if status["sets"] else ["no sets"]), ""])
+
+
+def history_table(status: t.Mapping[str, t.Any]) -> str:
+    """What the watch had to put right since the boot, the last first."""
+    lines = [
+        f"{entry['last']}  {entry['times']} times  {entry['set']}: {entry['done']} {entry['object']}"
+        for entry in status["history"]
+    ]
+    return "\n".join([*(lines or ["nothing had to be put right since the boot"]), ""])
 
 
 def _set(applied: Applied) -> dict[str, t.Any]:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""Follow the host: devices and addresses come and go, and half of the VPN clients have no hook that says so.
+"""Follow the host: what clients, DHCP servers and other daemons change, and half of them without telling anybody.
 
 Everything is imported before the first event: the program's file may be replaced or removed while this runs.
 """
@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import time
 import typing as t
 
 from .._errors import RoutingError
-from .._kernel import EventsLost
-from .apply import Applied, apply_sets
+from .._netlink_filter import DEFAULT, Interest, joined
+from .._surroundings import Host
+from . import daemons
+from .apply import Applied, apply_sets, close_sets
+from .ear import Ear, Stopped
+from .history import History, Repair, repairs
+from .pace import MINUTE, Pace
 
 if t.TYPE_CHECKING:
     from .._kernel import Events, Kernel
 
-# Seconds. A client that comes up makes a dozen events within a few milliseconds; a storm must not put us off for ever.
-QUIET = 0.02
-LONGEST = 0.2
+# A round that changed what it listens to is followed by another one, which sees what was missed; at most so often.
+ROUNDS = 3
 
 Say = t.Callable[[str], None]
 
@@ -37,58 +40,116 @@ def watch(kernel: Kernel, netns: str | None, say: Say) -> None:
 
     What fails is said, once, and tried again with the next event. Raises NotPermitted.
     """
-    rounds = _Rounds(kernel, netns, say)
-    with _stop_signals() as stop, contextlib.closing(kernel.events()) as events:
-        rounds.run()
-        _tell_systemd("READY=1")
-        while _next_event(events, stop):
+    with _stop_signals() as stop, contextlib.closing(_listen(kernel)) as events:
+        rounds = _Rounds(kernel, netns, events, say)
+        ear = Ear(events, stop)
+        with contextlib.suppress(Stopped):
             rounds.run()
+            _tell_systemd("READY=1")
+            while True:
+                ear.wait(rounds.pace, rounds.protect)
+                rounds.run()
+
+
+def _listen(kernel: Kernel) -> Events:
+    """What we do ourselves is known: to look again after it would be another round for nothing."""
+    return kernel.events(rules=True, routes=True, ruleset=True, own=False)
 
 
 class _Rounds:
     """Rounds of applying, of which only what is new is said."""
 
-    def __init__(self, kernel: Kernel, netns: str | None, say: Say) -> None:
+    def __init__(self, kernel: Kernel, netns: str | None, events: Events, say: Say) -> None:
+        self.pace = Pace()
         self._kernel = kernel
         self._netns = netns
+        self._events = events
+        self._interests: dict[str, Interest] = {}
+        self._history = History(Host(kernel, netns, persistent=False).runtime)
+        self._journal = _Journal(say)
         self._say = say
-        self._said: set[str] = set()
 
     def run(self) -> None:
-        """One round."""
-        found = apply_sets(self._kernel, self._netns)
+        """Apply, and once more where that taught us to listen to something else: it may have changed meanwhile."""
+        for _round in range(ROUNDS):
+            start = time.monotonic()
+            found = apply_sets(self._kernel, self._netns)
+            done = [repair for applied in found for repair in repairs(applied)]
+            self.pace.round(time.monotonic() - start, repaired=bool(done))
+            self._journal.write(found, done, self.pace)
+            self._remember(done)
+            if not self._narrow(found):
+                return
+
+    def protect(self) -> None:
+        """Before the next round is due: put the backstops back, so that the fight leaks nothing."""
+        with contextlib.suppress(RoutingError):  # the next round says it
+            close_sets(self._kernel, self._netns)
+
+    def _remember(self, done: t.Sequence[Repair]) -> None:
+        """A history that cannot be written is no reason to stop."""
+        try:
+            if done:
+                self._history.add(done)
+        except RoutingError as exc:
+            self._say(exc.line())
+
+    def _narrow(self, found: t.Iterable[Applied]) -> bool:
+        """Listen to what these results depend on; whether that is something new. A set that failed keeps its own."""
+        before = self._interests
+        self._interests = {
+            applied.kept.name: applied.result.interest if applied.result else before.get(applied.kept.name, Interest())
+            for applied in found
+        }
+        if self._interests == before:
+            return False
+        self._events.narrow(joined([Interest(tables=frozenset({DEFAULT})), *self._interests.values()]))
+        return True
+
+
+class _Journal:
+    """One line for each change, one for each trouble that is new, and one a minute for a fight."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._troubles: set[str] = set()
+        self._fought = -MINUTE
+
+    def write(self, found: t.Sequence[Applied], done: t.Sequence[Repair], pace: Pace) -> None:
+        """What came of a round."""
+        for applied in found:
+            mine = [repair for repair in done if repair.set == applied.kept.name]
+            if applied.result is not None and applied.result.changed and not (mine and pace.fighting):
+                self._say(f"{applied.line()}{_of(mine)}")
+        if done and pace.fighting and time.monotonic() - self._fought >= MINUTE:
+            self._fought = time.monotonic()
+            self._say(_fight(done[0], pace))
         troubles = {line for applied in found for line in _troubles(applied)}
-        for line in [applied.line() for applied in found if applied.result is not None and applied.result.changed]:
+        for line in sorted(troubles - self._troubles):
             self._say(line)
-        for line in sorted(troubles - self._said):
-            self._say(line)
-        self._said = troubles
+        self._troubles = troubles
+
+
+def _of(done: t.Sequence[Repair]) -> str:
+    """The repairs among the changes, by the first of them."""
+    if not done:
+        return ""
+    more = f" and {len(done) - 1} more" if len(done) > 1 else ""
+    return f"; {done[0].done} {done[0].object}{more}"
+
+
+def _fight(repair: Repair, pace: Pace) -> str:
+    who = ", ".join(daemons.running()) or "none of the daemons that are known for it"
+    return (
+        f"{repair.set}: somebody fights back, {pace.repairs} repairs in the last minute, now {repair.done}"
+        f" {repair.object}; running here: {who}"
+    )
 
 
 def _troubles(applied: Applied) -> list[str]:
     if applied.result is None:
         return [applied.line()]
     return [*applied.remarks(), *(f"{applied.kept.name}: {line}" for line in applied.result.proof.wrong())]
-
-
-def _next_event(events: Events, stop: int) -> bool:
-    """Wait for an event, and then for a moment of silence after it. False: it is time to stop."""
-    poll = select.poll()
-    poll.register(events.fileno(), select.POLLIN)
-    poll.register(stop, select.POLLIN)
-    wait: float | None = None  # without end
-    latest = 0.0
-    while ready := {descriptor for descriptor, _event in poll.poll(None if wait is None else wait * 1000)}:
-        if stop in ready:
-            return False
-        with contextlib.suppress(EventsLost):  # everything is read anew anyhow
-            events.read()
-        now = time.monotonic()
-        latest = latest or now + LONGEST
-        wait = min(QUIET, latest - now)
-        if wait <= 0:
-            break
-    return True
 
 
 @contextlib.contextmanager

@@ -20,7 +20,9 @@ from .rule import Rule
 
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
-TUNNEL_TYPES = ("ipsec", "openvpn", "overlay", "wireguard")
+SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
+STRICT_EGRESS = ("true", "any", "false")
+TUNNEL_TYPES = ("ipsec", "openconnect", "openvpn", "overlay", "ppp", "wireguard")
 # tailscaled's usual device, and what it sets on its own sockets.
 TAILSCALE, TAILSCALE_DEVICE, TAILSCALE_MARK = "tailscale", "tailscale0", "0x80000/0xff0000"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
@@ -50,6 +52,28 @@ class Outer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pin:
+    """Sockets that cannot bind an address, told by what they send from: IP protocol, source port, user ids."""
+
+    ipproto: int | None = None
+    sport: tuple[int, int] | None = None
+    uidrange: tuple[int, int] | None = None
+
+    def text(self) -> str:
+        """As a policy rule shows it."""
+        rule = Rule(4, 1, action="nop", **dataclasses.asdict(self)).text()
+        return rule.partition("from all ")[2].rpartition(" ")[0]
+
+    def overlaps(self, other: Pin) -> bool:
+        """Whether one packet may match both."""
+        return (
+            (None in (self.ipproto, other.ipproto) or self.ipproto == other.ipproto)
+            and _meet(self.sport, other.sport)
+            and _meet(self.uidrange, other.uidrange)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Identity:
     """A named set of local addresses, or a pool that they come from, with one way out."""
 
@@ -69,6 +93,7 @@ class Identity:
     outer: Outer = Outer()
     mtu: int | None = None
     advmss: int | None = None
+    pin: tuple[Pin, ...] = ()
     families: tuple[int, ...] = FAMILIES
 
     @property
@@ -110,6 +135,10 @@ class Declaration:
     unbound: str = "keep"
     unbound_local: str = "none"
     unbound_forwarded: tuple[str, ...] = ()
+    unbound_backstop: bool = False
+    sysctls: tuple[str, ...] = ()  # words of SYSCTLS: what may be changed
+    strict_egress: str = "true"  # one of STRICT_EGRESS
+    strict_ingress: bool = False
     numbers: Numbers = Numbers()
 
 
@@ -121,6 +150,7 @@ def parse_identities(entries: t.Sequence[Params], tables: Tables) -> tuple[Ident
     _refuse_shared(identities, "table", lambda identity: [identity.table] if identity.table else [])
     _refuse_shared(identities, "priority", lambda identity: [identity.priority] if identity.priority else [])
     _refuse_overlaps(identities)
+    _refuse_overlapping_pins(identities)
     return identities
 
 
@@ -146,6 +176,7 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
         outer=_outer(given.get("outer") or _known_outer(tunnel), f"{field}.outer"),
         mtu=given.get("mtu"),
         advmss=given.get("advmss"),
+        pin=tuple(_pin(entry, f"{field}.pin[{index}]") for index, entry in enumerate(given.get("pin") or ())),
         families=tuple(int(family[-1]) for family in given.get("families") or ("ipv4", "ipv6")),
     )
     _check_identity(identity, field)
@@ -270,6 +301,43 @@ def _outer(value: Params, field: str) -> Outer:
     rule = Rule.from_params({"family": "ipv4", "priority": 1, "action": "nop", **given}, field=field)
     mark = None if rule.fwmark is None else (rule.fwmark, 0xFFFFFFFF if rule.fwmask is None else rule.fwmask)
     return Outer(mark, rule.uidrange)
+
+
+def _pin(value: Params, field: str) -> Pin:
+    """What a pin selects, read by the same rules as a policy rule."""
+    given = {key: item for key, item in value.items() if item is not None}
+    if not given:
+        raise InvalidInput("selects nothing", field=field, accepted="ipproto with sport, uidrange, or both")
+    rule = Rule.from_params({"family": "ipv4", "priority": 1, "action": "nop", **given}, field=field)
+    if rule.uidrange is not None and rule.uidrange[0] == 0:
+        raise InvalidInput(
+            "holds user 0, and so all that the kernel itself sends",
+            field=f"{field}.uidrange",
+            value=given["uidrange"],
+            accepted="users other than root, or ipproto with sport",
+        )
+    return Pin(rule.ipproto, rule.sport, rule.uidrange)
+
+
+def _meet(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])
+
+
+def _refuse_overlapping_pins(identities: t.Sequence[Identity]) -> None:
+    pins = [
+        (identity, f"identities[{index}].pin[{place}]", pin)
+        for index, identity in enumerate(identities)
+        for place, pin in enumerate(identity.pin)
+    ]
+    for position, (_identity, field, pin) in enumerate(pins):
+        for other, _field, earlier in pins[:position]:
+            if pin.overlaps(earlier):
+                raise InvalidInput(
+                    f"selects what a pin of identity {other.name} selects",
+                    field=field,
+                    value=pin.text(),
+                    accepted="pins that no packet matches twice",
+                )
 
 
 def _known_outer(tunnel: Tunnel | None) -> Params:

@@ -66,6 +66,7 @@ class Flow:
     ipproto: int | None = None
     sport: int | None = None
     dport: int | None = None
+    tos: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

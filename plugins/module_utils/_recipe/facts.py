@@ -18,6 +18,7 @@ from .._model.route import Route
 from .._model.state import Address, Link
 
 LOOPBACK = "lo"
+NOWHERE_DEVICE = "fleetvpn0"  # of our own, see nowhere.py
 MAIN = 254
 LINK_SCOPE = 253
 WIDTH = {4: 32, 6: 128}
@@ -51,6 +52,7 @@ class Facts:
     )  # device -> gateways of lease or RA
     remembered: t.Mapping[str, Remembered] = dataclasses.field(default_factory=dict)
     is_free: t.Callable[[int], bool] = lambda table: True
+    sysctl: t.Callable[[str], str | None] = lambda path: None
 
     def link(self, name: str | None) -> Link | None:
         """The device of that name, if it is there."""

@@ -19,7 +19,7 @@ import typing as t
 from .._model.declaration import Network
 from .._model.route import Route
 from .._model.state import Link
-from .facts import LOOPBACK, Facts, devices_of, is_default
+from .facts import LOOPBACK, NOWHERE_DEVICE, Facts, devices_of, is_default
 
 # Ports that make a bridge an uplink's: hardware (no kind) and what stacks on hardware.
 UPLINK_PORTS = frozenset({None, "bond", "team", "vlan", "macvlan"})
@@ -28,7 +28,7 @@ UPLINK_PORTS = frozenset({None, "bond", "team", "vlan", "macvlan"})
 def local_devices(patterns: t.Sequence[str], facts: Facts, uplinks: t.Collection[str]) -> list[str]:
     """The host-internal devices: those named, and for C(auto) the bridges without an uplink port."""
     names = [link.name for link in facts.links if _is_local(link, patterns, facts)]
-    return [name for name in names if name not in uplinks and name != LOOPBACK]
+    return [name for name in names if name not in uplinks and name not in (LOOPBACK, NOWHERE_DEVICE)]
 
 
 def _is_local(link: Link, patterns: t.Sequence[str], facts: Facts) -> bool:

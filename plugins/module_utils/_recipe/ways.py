@@ -10,11 +10,10 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from .._errors import Conflict, InvalidInput
+from .._errors import InvalidInput
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
 from .facts import (
-    LOOPBACK,
     Facts,
     Remembered,
     covers,
@@ -29,6 +28,7 @@ from .facts import (
 
 RETIRED = 4  # addresses kept for each family
 LOCAL = "local"  # the key of T_loc; no identity may have this name
+NOWHERE = "none"  # of the table that leads nowhere; nor this one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,19 @@ def tunnels_of(ways: t.Iterable[Way]) -> set[str]:
     return {way.tunnel_device for way in ways if way.tunnel_device is not None}
 
 
-def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
-    """The ways of all identities, and the number of T_loc."""
+class SharedTables(t.NamedTuple):
+    """The tables that belong to no way."""
+
+    local: int  # T_loc
+    nowhere: int | None  # if anything is to be closed
+
+    def by_key(self) -> dict[str, int]:
+        """Their numbers as a record keeps them."""
+        return {LOCAL: self.local, **({} if self.nowhere is None else {NOWHERE: self.nowhere})}
+
+
+def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], SharedTables]:
+    """The ways of all identities, and the numbers of the other tables."""
     tunnels = tunnel_devices(declaration, facts)
     egresses = [
         (key, identity, device)
@@ -86,9 +97,14 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
     tables = _Tables(declaration, facts)
     local = tables.number(LOCAL, None)
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
-    _refuse_twins(ways)
-    _refuse_second_holders(ways, facts)
-    return ways, local
+    closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
+    return ways, SharedTables(local, tables.number(NOWHERE, None) if closed else None)
+
+
+def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:
+    """The uplinks' devices: of the identities, else of main's default."""
+    named = [way.device for way in ways if not way.identity.by_tunnel and way.device]
+    return list(dict.fromkeys([*named, *uplink_devices(facts, tunnels_of(ways))]))
 
 
 def _egresses(identity: Identity, facts: Facts, tunnels: t.Collection[str]) -> list[tuple[str, str | None]]:
@@ -179,6 +195,13 @@ def _sitting_on(identity: Identity, device: str | None, facts: Facts) -> list[st
     return [address.address for address in roaming(identity, facts)]
 
 
+def may_sit_on(identity: Identity, device: str | None) -> bool:
+    """Whether a tunnel identity says that its addresses may sit on this uplink."""
+    return identity.by_tunnel and (
+        identity.address_interface == ("any",) or (device is not None and device in identity.address_interface)
+    )
+
+
 def _refuse_never_seen(identity: Identity, facts: Facts) -> None:
     known = {address for last in facts.remembered.values() for address in last.addresses}
     for address in identity.addresses:
@@ -256,34 +279,6 @@ def _refuse_guess(way: Way, family: int, facts: Facts) -> None:
             value="auto",
             accepted="the gateway's address, or none for a device without neighbours",
         )
-
-
-def _refuse_twins(ways: t.Sequence[Way]) -> None:
-    owners: dict[str, Way] = {}
-    for way in ways:
-        for address in way.addresses:
-            other = owners.setdefault(address, way)
-            if other is not way:
-                raise Conflict(
-                    f"is an address of {other.key} ({other.device}) and of {way.key} ({way.device})",
-                    field="identities",
-                    value=address,
-                    accepted="each address on one device and in one identity",
-                )
-
-
-def _refuse_second_holders(ways: t.Sequence[Way], facts: Facts) -> None:
-    """The kernel takes an inside address on a second device without a word; then nobody can say whose it is."""
-    for way in ways:
-        for address in way.addresses if way.identity.by_tunnel else ():
-            holders = sorted({a.dev for a in facts.addresses if a.address == address} - {LOOPBACK})
-            if len(holders) > 1:
-                raise Conflict(
-                    "sits on several devices",
-                    field=f"identity {way.identity.name}: addresses",
-                    value=address,
-                    accepted=f"one of {', '.join(holders)}",
-                )
 
 
 class _Tables:

@@ -15,15 +15,25 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput
-from ansible_collections.fleetvpn.routing.plugins.module_utils._host import cli, sets, status, watch
+from ansible_collections.fleetvpn.routing.plugins.module_utils._host import (
+    cli,
+    daemons,
+    ear,
+    history,
+    pace,
+    sets,
+    status,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, Store
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
 
 
 class Trickle:
     """Events that come from another thread."""
 
-    def __init__(self, *, lost: bool = False) -> None:
+    def __init__(self, kind: str, *, lost: bool = False) -> None:
+        self._kind = kind
         self._lost = lost
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -39,10 +49,10 @@ class Trickle:
         return self._reader.fileno()
 
     def read(self) -> list[str]:
-        found = ["link"] * len(self._reader.recv(1 << 16))
+        found = [self._kind] * len(self._reader.recv(1 << 16))
         if self._lost:
             raise EventsLost("too many")
-        return found
+        return found if self._kind else []
 
     def close(self) -> None:
         self._reader.close()
@@ -57,38 +67,157 @@ def stop() -> t.Iterator[tuple[int, int]]:
     os.close(writer)
 
 
+class Still:
+    """A pace that is told what to say."""
+
+    def __init__(self, pause: float = 0.0, *, fighting: bool = False) -> None:
+        self._pause = pause
+        self.fighting = fighting
+
+    def pause(self) -> float:
+        return self._pause
+
+
 class TestWaiting:
-    def wait(self, stop: int, pauses: list[float], **how: bool) -> tuple[bool, float]:
-        with contextlib.closing(Trickle(**how)) as events:
+    @pytest.fixture(autouse=True)
+    def _slowly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that a machine that does other things cannot make a silence."""
+        monkeypatch.setattr(ear, "QUIET", 0.08)
+        monkeypatch.setattr(ear, "LONGEST", 0.3)
+
+    def wait(
+        self, stop: int, pauses: list[float], pace: Still | None = None, kind: str = "link", **how: bool
+    ) -> tuple[float, int]:
+        """How long it waited, and how often it protected meanwhile."""
+        protected: list[float] = []
+        with contextlib.closing(Trickle(kind, **how)) as events:
             thread = threading.Thread(target=events.happen, args=(pauses,), daemon=True)
+            listening = ear.Ear(t.cast("t.Any", events), stop)
             start = time.monotonic()
             thread.start()
-            found = watch._next_event(events, stop), time.monotonic() - start
-            thread.join()
-        return found
+            try:
+                listening.wait(t.cast("t.Any", pace or Still()), lambda: protected.append(time.monotonic()))
+                took = time.monotonic() - start
+            finally:
+                thread.join()
+        return took, len(protected)
 
     def test_one_event_is_followed_by_a_moment_of_silence(self, stop: tuple[int, int]) -> None:
-        again, took = self.wait(stop[0], [0.0])
-        assert again
-        assert watch.QUIET <= took < watch.LONGEST
+        took, _protected = self.wait(stop[0], [0.0])
+        assert ear.QUIET <= took < ear.LONGEST
 
     def test_events_close_together_are_one(self, stop: tuple[int, int]) -> None:
-        again, took = self.wait(stop[0], [0.0] + [watch.QUIET / 4] * 8)
-        assert again
-        assert took >= watch.QUIET * 2
+        took, _protected = self.wait(stop[0], [0.0] + [ear.QUIET / 8] * 16)
+        assert took >= ear.QUIET * 2
 
     def test_a_storm_does_not_put_it_off(self, stop: tuple[int, int]) -> None:
-        again, took = self.wait(stop[0], [0.0] + [watch.QUIET / 10] * 400)
-        assert again
-        assert watch.LONGEST <= took < watch.LONGEST * 3
+        took, _protected = self.wait(stop[0], [0.0] + [ear.QUIET / 20] * 250)
+        assert ear.LONGEST <= took < ear.LONGEST * 2.5
 
     def test_lost_events_are_events(self, stop: tuple[int, int]) -> None:
-        assert self.wait(stop[0], [0.0], lost=True)[0]
+        assert self.wait(stop[0], [0.0], lost=True)
+
+    def test_what_is_found_not_to_matter_is_none(self, stop: tuple[int, int]) -> None:
+        os.set_blocking(stop[1], False)
+        threading.Timer(0.2, os.write, (stop[1], b"!")).start()
+        with pytest.raises(ear.Stopped):
+            self.wait(stop[0], [0.0, 0.0], kind="")
+
+    def test_it_waits_until_the_next_round_is_due(self, stop: tuple[int, int]) -> None:
+        took, protected = self.wait(stop[0], [0.0, 0.02, 0.02], Still(0.2))
+        assert took >= 0.2
+        assert protected == 0
+
+    @pytest.mark.parametrize(("kind", "protects"), [("rule", True), ("address", False)])
+    def test_in_a_fight_it_protects_meanwhile(self, stop: tuple[int, int], kind: str, protects: bool) -> None:
+        took, protected = self.wait(stop[0], [0.0], Still(0.2, fighting=True), kind)
+        assert took >= 0.2
+        assert bool(protected) == protects
 
     @pytest.mark.parametrize("pauses", [[], [0.0]])
     def test_a_signal_ends_it(self, stop: tuple[int, int], pauses: list[float]) -> None:
         os.write(stop[1], b"!")
-        assert not self.wait(stop[0], pauses)[0]
+        with pytest.raises(ear.Stopped):
+            self.wait(stop[0], pauses)
+
+
+class TestPace:
+    """Time is what the test says."""
+
+    @pytest.fixture(autouse=True)
+    def _time(self) -> None:
+        self.now = 1000.0
+        self.pace = pace.Pace(lambda: self.now)
+
+    def rounds(self, count: int, took: float = 0.0, *, repaired: bool = False, every: float = 0.0) -> list[float]:
+        """Rounds in a row; the pause after each."""
+        pauses = []
+        for _round in range(count):
+            self.now += took + every
+            self.pace.round(took, repaired=repaired)
+            pauses.append(self.pace.pause())
+            self.now += pauses[-1]
+        return pauses
+
+    def test_rounds_now_and_then_wait_for_nothing(self) -> None:
+        assert set(self.rounds(100, 0.03, every=0.5)) == {0.0}
+
+    def test_rounds_without_end_get_their_share(self) -> None:
+        self.rounds(100, 0.03)
+        start = self.now
+        self.rounds(100, 0.03)
+        assert 100 * 0.03 / (self.now - start) == pytest.approx(pace.SHARE)
+
+    def test_a_fight_slows_down_to_the_bound(self) -> None:
+        pauses = self.rounds(40, repaired=True)
+        assert set(pauses[: pace.BURST]) == {0.0}
+        assert pauses[pace.BURST : pace.BURST + 3] == pytest.approx([0.05, 0.1, 0.2])
+        assert max(pauses) == pytest.approx(pauses[-1]) == pytest.approx(pace.LONGEST_PAUSE)
+        assert self.pace.fighting
+
+    def test_a_fight_is_over_after_a_minute(self) -> None:
+        self.rounds(40, repaired=True)
+        self.now += pace.MINUTE
+        assert not self.pace.fighting
+        assert self.rounds(1, repaired=True) == [0.0]
+
+
+class TestDaemons:
+    def test_are_found_by_the_name_of_their_process(self, tmp_path: pathlib.Path) -> None:
+        for pid, name in (("7", "systemd-network"), ("8", "sh"), ("9", "NetworkManager"), ("10", "NetworkManager")):
+            (tmp_path / pid).mkdir()
+            (tmp_path / pid / "comm").write_text(f"{name}\n")
+        (tmp_path / "11").mkdir()
+        assert daemons.running(tmp_path) == ["NetworkManager", "systemd-networkd"]
+
+    def test_have_names_that_the_kernel_can_hold(self) -> None:
+        assert all(len(name) <= 15 for name in daemons.KNOWN)
+
+
+class TestHistory:
+    def test_counts_and_keeps_the_last(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(history, "LONGEST", 3)
+        monkeypatch.setattr(history, "OWNER", os.getuid())
+        kept = history.History(tmp_path)
+        for number in (1, 2, 3, 4, 2):
+            kept.add([history.Repair("main", history.PUT_BACK, f"rule {number}")])
+        assert [(entry.object, entry.times) for entry in kept.read()] == [("rule 2", 2), ("rule 4", 1), ("rule 3", 1)]
+        assert all(entry.first <= entry.last for entry in kept.read())
+        assert (tmp_path / history.FILE).stat().st_mode & 0o777 == 0o600
+        assert [path.name for path in tmp_path.iterdir()] == [history.FILE]
+
+    @pytest.mark.parametrize("content", ["", "[", "{}", '[{"set": 1}]', '{"a": 1}', "[1]"])
+    def test_a_damaged_one_is_none(self, tmp_path: pathlib.Path, content: str) -> None:
+        (tmp_path / history.FILE).write_text(content)
+        (tmp_path / history.FILE).chmod(0o600)
+        assert history.History(tmp_path).read() == []
+
+    def test_one_that_others_may_read_is_none(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(history, "OWNER", os.getuid())
+        kept = history.History(tmp_path)
+        kept.add([history.Repair("main", history.PUT_BACK, "rule 1")])
+        (tmp_path / history.FILE).chmod(0o640)
+        assert kept.read() == []
 
 
 @pytest.fixture

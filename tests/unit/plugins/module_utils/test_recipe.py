@@ -320,8 +320,8 @@ def test_the_group_is_set_on_tunnels_alone() -> None:
 class TestUnbound:
     def test_is_source_zero_and_nothing_else(self) -> None:
         rules = texts(recipe(unbound="inside", unbound_local="main"), family=4)
-        assert [rule for rule in rules if rule.startswith("299")] == [
-            "2990: from all iif lo oif up0 goto 2999",
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
             "2992: from 0.0.0.0 iif lo lookup 2000",
             "2993: from 0.0.0.0 iif lo lookup 254 suppress_prefixlength 1",
             "2994: from 0.0.0.0 iif lo lookup 2002",
@@ -330,10 +330,10 @@ class TestUnbound:
 
     def test_is_behind_the_pair_of_halves_in_ipv6(self) -> None:
         rules = texts(recipe(unbound="inside"), family=6)
-        assert [rule for rule in rules if rule.startswith("299")] == [
-            "2990: from all iif lo oif up0 goto 2999",
-            "2991: from ::/1 iif lo goto 2999",
-            "2991: from 8000::/1 iif lo goto 2999",
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2985: from ::/1 iif lo goto 2999",
+            "2985: from 8000::/1 iif lo goto 2999",
             "2992: from all iif lo lookup 2000",
             "2994: from all iif lo lookup 2002",
             "2999: from all nop",
@@ -346,6 +346,57 @@ class TestUnbound:
     def test_names_an_identity_of_the_set(self) -> None:
         with pytest.raises(InvalidInput, match="unbound: 'other' is no identity"):
             recipe(unbound="other")
+
+
+class TestSysctls:
+    WORDS: t.ClassVar = ["rp_filter", "arp", "use_oif_addrs_only"]
+
+    def found(self, facts: Facts, *words: str) -> dict[str, str]:
+        return {entry.name: entry.value for entry in recipe(facts, sysctls=list(words)).desired.sysctls}
+
+    def test_are_none_unless_asked_for(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0")) == {}
+
+    def test_concern_the_uplinks(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0"), *self.WORDS) == {
+            "ipv4/conf/up0/rp_filter": "1",
+            "ipv4/conf/up0/arp_ignore": "1",
+            "ipv4/conf/up0/arp_announce": "2",
+            "ipv6/conf/up0/use_oif_addrs_only": "1",
+        }
+
+    def test_that_the_kernel_lacks_are_left_out(self) -> None:
+        assert self.found(host(sysctl=lambda path: "0" if "ipv4" in path else None), "use_oif_addrs_only") == {}
+
+
+class TestPins:
+    PIN: t.ClassVar = {"pin": [{"ipproto": "udp", "sport": "53"}]}
+
+    def test_of_a_tunnel_are_source_zero(self) -> None:
+        rules = texts(recipe(identities=[OUTSIDE, {**INSIDE, **self.PIN}]), family=4)
+        assert [rule for rule in rules if rule.startswith("298")] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2986: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2000",
+            "2987: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2002",
+            "2988: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2003",
+        ]
+
+    def test_of_an_uplink_spare_what_main_knows_better(self) -> None:
+        rules = texts(recipe(identities=[{**OUTSIDE, **self.PIN}, INSIDE], unbound="inside"), family=6)
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2985: from ::/1 iif lo goto 2999",
+            "2985: from 8000::/1 iif lo goto 2999",
+            "2986: from all iif lo ipproto udp sport 53 lookup 254 suppress_prefixlength 1 suppress_ifgroup 151",
+            "2987: from all iif lo ipproto udp sport 53 lookup 2001",
+            "2992: from all iif lo lookup 2000",
+            "2994: from all iif lo lookup 2002",
+            "2999: from all nop",
+        ]
+
+    def test_stay_out_of_a_family_that_the_identity_has_not(self) -> None:
+        inside = {**INSIDE, **self.PIN, "families": ["ipv4"]}
+        assert not [r for r in texts(recipe(identities=[OUTSIDE, inside]), family=6) if "sport" in r]
 
 
 class TestOuter:

@@ -12,6 +12,7 @@ from extensions.molecule.shared.network import Client
 BOOT = "fleetvpn-endpoint.service"
 UNITS = {
     "ipsec": "strongswan.service",
+    "openconnect": "openconnect@corp.service",
     "openvpn": "openvpn-client@corp.service",
     "overlay": "tinc@corp.service",
     "wireguard": "wg-quick@wg0.service",

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Private to this collection: no other code should import it.
+"""What the watch had to put right since the boot: which objects, when, and how often."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import stat
+import typing as t
+
+from .._errors import Conflict, NotPermitted
+from .._model.operation import LinkGroup, Operation, Sysctl, Target
+from .._model.route import Route
+from .._model.rule import Rule
+from .._record import Record, objects_of
+
+if t.TYPE_CHECKING:
+    import pathlib
+
+    from .apply import Applied
+
+FILE = "history.json"
+OWNER = 0
+LONGEST = 200  # entries; those that happened last are kept
+PUT_BACK, REMOVED = "put back", "removed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Repair:
+    """One object that was not as the record of its set said."""
+
+    set: str
+    done: str  # PUT_BACK what was gone or changed; REMOVED what carries our number and is none of ours
+    object: str  # kind, family and text
+    first: str = ""  # ISO 8601
+    last: str = ""
+    times: int = 1
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What is one repair, done again."""
+        return (self.set, self.done, self.object)
+
+
+def repairs(applied: Applied) -> list[Repair]:
+    """What of a run was no change of the host that we followed, but somebody's doing to what is ours."""
+    record, result = applied.kept.record, applied.result
+    if record is None or result is None:
+        return []
+    rules, routes = objects_of(record)
+    recorded = {*rules, *routes}
+    found = []
+    for operation in result.plan.operations:
+        known = operation.target in recorded or _is_kept_setting(operation.target, record)
+        if operation.op != "remove" and known:
+            found.append(_repair(applied.kept.name, PUT_BACK, operation))
+        elif operation.op == "remove" and not known and not _is_passing(operation, result.plan.operations):
+            found.append(_repair(applied.kept.name, REMOVED, operation))
+    return found
+
+
+def _is_kept_setting(target: Target, record: Record) -> bool:
+    """A device group or a sysctl that the set holds; what is put back to its earlier value is none."""
+    if isinstance(target, LinkGroup):
+        return target.name in record.groups and target.group == record.numbers.get("group")
+    return isinstance(target, Sysctl) and target.name in record.sysctls
+
+
+def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
+    """A rule that comes and goes within one plan."""
+    return any(other.op == "add" and other.target == operation.target for other in every)
+
+
+def _repair(name: str, done: str, operation: Operation) -> Repair:
+    target = operation.target
+    family = f" ipv{target.family}" if isinstance(target, (Rule, Route)) else ""
+    return Repair(name, done, f"{operation.kind}{family} {' '.join(target.text().split())}")
+
+
+class History:
+    """The file of one host or namespace. Root's alone: it tells addresses. Gone with the boot, as what it speaks of."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._path = folder / FILE
+
+    def read(self) -> list[Repair]:
+        """The last first. What cannot be believed or read is nothing. Raises NotPermitted."""
+        try:
+            found = self._path.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != OWNER or found.st_mode & 0o077:
+                return []
+            return [Repair(**entry) for entry in json.loads(self._path.read_bytes())]
+        except PermissionError as exc:
+            raise NotPermitted(f"cannot read {self._path}") from exc
+        except (FileNotFoundError, ValueError, TypeError):
+            return []
+
+    def add(self, done: t.Iterable[Repair]) -> None:
+        """Count these. Raises NotPermitted, Conflict."""
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        known = {entry.key: entry for entry in self.read()}
+        for repair in done:
+            before = known.pop(repair.key, dataclasses.replace(repair, first=now, times=0))
+            known = {repair.key: dataclasses.replace(before, last=now, times=before.times + 1), **known}
+        self._write(list(known.values())[:LONGEST])
+
+    def _write(self, entries: t.Sequence[Repair]) -> None:
+        """The whole file or none; not synced, for it does not outlive the boot."""
+        temporary = self._path.with_name(f".{FILE}.new")
+        content = json.dumps([dataclasses.asdict(entry) for entry in entries])
+        try:
+            temporary.unlink(missing_ok=True)
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(content)
+            temporary.replace(self._path)
+        except PermissionError as exc:
+            raise NotPermitted(f"cannot write {self._path}") from exc
+        except OSError as exc:
+            raise Conflict(f"cannot write {self._path}: {exc.strerror}") from exc

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A running watch as its tests see it: what it says, what it costs, whether it sleeps."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import time
+import typing as t
+
+import pyroute2
+
+from tests.functional.onhost import PRIVATE, PROGRAM, eventually
+from tests.lab import Host
+
+# Seconds that the issue allows from an event to a proven path; here with two processors that others use as well.
+SOON = 1.0
+
+
+class Watch:
+    """A running watch."""
+
+    def __init__(self, host: Host, *, under: t.Sequence[str] = ()) -> None:
+        self.host = host
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the watch
+        self.process = host.popen([*under, PROGRAM, "watch"], stdout=self._said, stderr=subprocess.STDOUT, text=True)
+        eventually(lambda: bool(host.pids("fleetvpn-endpoi")), 20)
+        self.pid = host.pids("fleetvpn-endpoi")[0]
+        eventually(self.is_waiting, 20)
+
+    def is_waiting(self) -> bool:
+        """It sleeps in poll, with nothing left to read."""
+        return "poll" in self._proc("wchan")
+
+    def sleeps_for(self, seconds: float) -> bool:
+        """Whether it is not woken even once."""
+        before = self.field("voluntary_ctxt_switches")
+        time.sleep(seconds)
+        return self.field("voluntary_ctxt_switches") == before
+
+    def field(self, name: str) -> int:
+        """A number of /proc/PID/status."""
+        return int(self.text(name))
+
+    def text(self, name: str) -> str:
+        """A line of /proc/PID/status, to its first blank."""
+        found = re.search(rf"^{name}:\s+(\S+)", self._proc("status"), re.MULTILINE)
+        assert found
+        return found[1]
+
+    def cpu(self) -> float:
+        """Seconds of processor time that it has taken."""
+        fields = self._proc("stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def lost(self) -> int:
+        """Events that did not fit into the buffers of its sockets."""
+        lines = [line.split() for line in self.host.read("/proc/net/netlink").splitlines()[1:]]
+        return sum(int(fields[8]) for fields in lines if int(fields[3], 16))
+
+    def lines(self) -> list[str]:
+        """What it has said so far."""
+        self._said.seek(0)
+        return self._said.read().splitlines()
+
+    def end(self) -> list[str]:
+        """Ask it to end; what it had said."""
+        self.host.run(["kill", "-TERM", str(self.pid)])
+        self.process.wait(timeout=10)
+        return self.lines()
+
+    def _proc(self, name: str) -> str:
+        return self.host.read(f"/proc/{self.pid}/{name}")
+
+
+def provide_pyroute2(host: Host) -> None:
+    """Where the role would put it."""
+    host.shell(f"mkdir -p {PRIVATE} && ln -sfn {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/pyroute2")
+
+
+def batch(host: Host, *lines: str, family: int = 4) -> None:
+    """Lines of ip(8)."""
+    host.run(["ip", f"-{family}", "-batch", "-"], stdin="\n".join(lines))
+
+
+def cable(one: Host, device: str, other: Host, peer: str) -> None:
+    """A cable between two hosts, both ends up."""
+    end = {"ifname": peer, "net_ns_pid": other.pid}
+    one.batch().add("link", "add", ifname=device, kind="veth", peer=end).send()
+    one.up(device)
+    other.up(peer)
