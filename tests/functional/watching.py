@@ -20,6 +20,7 @@ from tests.lab import Host
 
 # Seconds that the issue allows from an event to a proven path; here with two processors that others use as well.
 SOON = 1.0
+STARTED = 60.0
 
 
 class Watch:
@@ -29,9 +30,9 @@ class Watch:
         self.host = host
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the watch
         self.process = host.popen([*under, PROGRAM, "watch"], stdout=self._said, stderr=subprocess.STDOUT, text=True)
-        eventually(lambda: bool(host.pids("fleetvpn-endpoi")), 20)
+        eventually(lambda: bool(host.pids("fleetvpn-endpoi")), STARTED)
         self.pid = host.pids("fleetvpn-endpoi")[0]
-        eventually(self.is_waiting, 20)
+        eventually(self.is_waiting, STARTED)
 
     def is_waiting(self) -> bool:
         """It sleeps in poll, with nothing left to read."""

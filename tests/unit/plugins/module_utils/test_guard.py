@@ -25,7 +25,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard impo
     rule_text,
     table_of,
 )
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, guard_of, objects_from
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record, guard_of, objects_from
 
 from tests.unit.plugins.module_utils.hosts import INSIDE, OUTSIDE, UP1, H, Remembered, default, host, recipe
 
