@@ -22,7 +22,6 @@ from .._record import Record, guard_of, objects_of
 if t.TYPE_CHECKING:
     import pathlib
 
-    from .._store import Record
     from .apply import Applied
 
 FILE = "history.json"
