@@ -185,7 +185,7 @@ class TestProbesAndCaptures:
 
 
 class TestModes:
-    @pytest.mark.parametrize("kind", ["wireguard", "openvpn"])
+    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "openconnect", "ppp"])
     @pytest.mark.parametrize(("mode", "unbound"), [("full", "tunnel"), ("identity", "uplink")])
     def test_where_unbound_traffic_goes(self, kind: str, mode: str, unbound: str) -> None:
         with Lab() as lab:
@@ -196,7 +196,7 @@ class TestModes:
             for targets in (plan.OUTSIDE_HOST, plan.CORPORATE_HOST):
                 assert [lab.probe(client.host, address, "tcp").seen for address in targets] == list(own)
 
-    @pytest.mark.parametrize("kind", ["wireguard", "openvpn"])
+    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "openconnect", "ppp"])
     def test_down_up_and_killed(self, kind: str) -> None:
         with Lab() as lab:
             client = lab.client("one", kind)
@@ -215,7 +215,7 @@ class TestModes:
             assert lab.probe(client.host, plan.CORPORATE_HOST[1])
             assert [entry for entry in client.host.ip_json("-4", "addr", "show", "dev", "tun0") if entry] == []
 
-    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "standin"])
+    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "openconnect", "ppp", "standin"])
     def test_renumbered(self, kind: str) -> None:
         with Lab() as lab:
             client = lab.client("one", kind)
@@ -246,7 +246,7 @@ class TestModes:
 
 
 class TestReboot:
-    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "standin"])
+    @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "openconnect", "ppp", "standin"])
     def test_files_stay_and_the_rest_does_not(self, lab: Lab, kind: str) -> None:
         client = lab.client(f"boot-{kind[:4]}", kind, container=True)
         client.up()
