@@ -17,11 +17,12 @@ import venv
 import pytest
 
 from tests.functional.onhost import declare, eventually, status
-from tests.functional.test_endtoend import no_leak, routing, ways
+from tests.functional.test_endtoend import routing, ways
 from tests.functional.test_role_endpoint import SITE, Controller, make_wheel
 from tests.functional.test_watch import Watch
 from tests.lab import Client, Lab
 from tests.lab import addresses as plan
+from tests.lab.senders import no_leak
 from tests.lab.standin import Standin
 from tests.lab.strongswan import MARK, swanctl
 
@@ -140,7 +141,7 @@ class TestStory:
         watch = Watch(client.host)
         old = client.inside
         fresh = [plan.shifted(address, 50) for address in old]
-        with no_leak(lab, client, *old, *fresh):
+        with no_leak(client.host, *old, *fresh):
             client.renumber(fresh)
             eventually(lambda: status(client.host)["state"] == "proven", SOON)
         assert wrong(lab, client) == []
@@ -148,7 +149,7 @@ class TestStory:
 
     def test_a_killed_daemon_leaks_nothing_and_is_followed_when_it_comes_back(self, lab: Lab, client: Client) -> None:
         watch = Watch(client.host)
-        with no_leak(lab, client, *client.inside):
+        with no_leak(client.host, *client.inside):
             client.tunnel.kill()
             eventually(lambda: status(client.host)["state"] == "pending", SOON)
             client.up()
