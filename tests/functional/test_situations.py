@@ -31,6 +31,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaratio
 from tests.functional.onhost import COLLECTIONS, PRIVATE, PROGRAM, REPOSITORY, eventually, status
 from tests.lab import Client, Host, Lab, Probe, networkmanager, topology
 from tests.lab import addresses as plan
+from tests.lab import lab as lab_module
 from tests.lab.senders import no_leak
 from tests.lab.topology import UPLINK
 
@@ -108,6 +109,7 @@ CLIENTS = {
     "gcp": "clouds",
 }
 NETWORKD = "/etc/systemd/network"
+POOL = ("10.8.0.0/16", "fd00:8::/64")  # of OpenVPN, as the laptops' declaration has it
 SOON = 10.0  # seconds, on a machine that others use as well
 PROTOCOLS = ("tcp", "udp", "icmp")
 
@@ -130,10 +132,11 @@ def group_vars(group: str) -> dict[str, t.Any]:
 def lab() -> t.Iterator[Lab]:
     """Five hosts, their tunnels up, and nothing of the collection on them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "OPENVPN_POOL", ("10.8.0.0/16", "fd00:8::/64"))
+        patch.setattr(plan, "OPENVPN_POOL", POOL)
+        patch.setitem(lab_module.POOLS, "openvpn", POOL)
         with Lab() as lab:
             lab.serve(lab.router, lab.outside, lab.gateway, lab.corporate)
-            for prefix, via in zip(("10.8.0.0/16", "fd00:8::/64"), plan.GATEWAY, strict=True):
+            for prefix, via in zip(POOL, plan.GATEWAY, strict=True):
                 lab.router.route(prefix, via=via)
             lab.router.route("172.20.0.0/14", via=plan.GATEWAY[0])
             _servers(lab)
