@@ -49,7 +49,7 @@ def scratch() -> t.Iterator[None]:
         try:
             yield
         finally:
-            _enter(home.fileno(), "the namespace before")
+            _setns(home.fileno())  # if that fails nothing may go on, so the error is none that somebody handles
 
 
 def _unshare() -> None:
@@ -78,12 +78,18 @@ def _unknown(netns: str) -> InvalidInput:
 
 
 def _enter(descriptor: int, netns: str) -> None:
+    try:
+        _setns(descriptor)
+    except OSError as exc:
+        if exc.errno == errno.EPERM:
+            raise NotPermitted("entering a namespace needs root", field="netns", value=netns) from exc
+        if exc.errno == errno.EINVAL:
+            raise _unknown(netns) from exc
+        raise
+
+
+def _setns(descriptor: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET) == 0:
-        return
-    number = ctypes.get_errno()
-    if number == errno.EPERM:
-        raise NotPermitted("entering a namespace needs root", field="netns", value=netns)
-    if number == errno.EINVAL:
-        raise _unknown(netns)
-    raise OSError(number, os.strerror(number), netns)
+    if libc.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
