@@ -36,6 +36,7 @@ REPOSITORY = "https://github.com/fleetvpn/fleetvpn.routing/"
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 FILTERS = sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml"))
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 GUIDES = sorted((ROOT / "docs/docsite/rst").glob("*.rst"))
 # All that people read; the examples of modules come from their EXAMPLES.
 TEXTS = [
@@ -180,19 +181,23 @@ class TestNames:
     @pytest.mark.parametrize("path", TEXTS, ids=name_of)
     def test_of_content_exist(self, path: Path) -> None:
         named = set(FULL_NAME.findall(read(path))) - {"git"}
-        assert named <= {*MODULES, *ROLES, *FILTERS}
+        assert named <= {*MODULES, *ROLES, *FILTERS, *PLAYBOOKS}
 
     @pytest.mark.parametrize("path", TEXTS, ids=name_of)
     def test_of_variables_exist(self, path: Path) -> None:
         known = {name for role in ROLES for name in role_options(role)}
         assert set(VARIABLE.findall(read(path))) - {*MODULES, *tags()} <= known
 
-    def test_of_modules_and_roles_in_the_readme_are_all_there_are(self) -> None:
+    def test_of_content_in_the_readme_are_all_there_are(self) -> None:
         table = read(ROOT / "README.md").partition("## Included content")[2].partition("\n## ")[0]
-        named: dict[str, list[str]] = {"module": [], "role": []}
-        for kind, cell in re.findall(r"^\| (module|role)s? ([^|]*)\|", table, re.MULTILINE):
+        named: dict[str, list[str]] = {"module": [], "role": [], "playbook": []}
+        for kind, cell in re.findall(r"^\| (module|role|playbook)s? ([^|]*)\|", table, re.MULTILINE):
             named[kind] += QUOTED.findall(cell)
-        assert (sorted(named["module"]), sorted(named["role"])) == (MODULES, ROLES)
+        assert {kind: sorted(names) for kind, names in named.items()} == {
+            "module": MODULES,
+            "role": ROLES,
+            "playbook": PLAYBOOKS,
+        }
 
     def test_of_make_targets_exist(self) -> None:
         targets = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
