@@ -23,6 +23,7 @@ from tests.lab import Lab
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 AT_MOST = 2.0
+AT_MOST_CONFIRMED = 3.0  # one of them for the round trip
 TIMES = 20
 CHANGES = 5
 IDENTITIES = [
@@ -90,4 +91,4 @@ def test_what_a_confirmation_adds_to_a_change(tmp_path: pathlib.Path) -> None:
     took = {kind: statistics.quantiles(map(seconds, tasks), n=4)[0] for kind, tasks in kinds.items()}
     added = took["reconnect"] - took["none"]
     print({kind: f"{value * 1000:.0f} ms" for kind, value in took.items()}, f"added: {added * 1000:.0f} ms")
-    assert added / took["ping"] <= AT_MOST
+    assert added / took["ping"] <= AT_MOST_CONFIRMED
