@@ -13,6 +13,7 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV := build/venv
 IMPORTER := build/galaxy-importer
+DOCS := build/docs-env
 OLDEST := build/pyroute2-oldest
 LINKED := build/collections/ansible_collections/fleetvpn/routing
 COLLECTION := fleetvpn.routing
@@ -24,7 +25,7 @@ export ANSIBLE_HOME := $(CURDIR)/build/ansible
 export PYTHONDONTWRITEBYTECODE := 1
 
 FAST := lint types docs-lint unit
-STEPS := $(FAST) build import-check sanity functional integration molecule
+STEPS := $(FAST) docs build import-check sanity functional integration molecule
 
 .PHONY: help
 help: ## This list
@@ -65,6 +66,10 @@ docs-lint: setup ## antsibull-docs on every plugin and role, antsibull-changelog
 	cd $(LINKED) && antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs self --disallow-unknown-collection-refs .
 	antsibull-changelog lint
 	antsibull-changelog lint-changelog-yaml --strict changelogs/changelog.yaml
+
+.PHONY: docs
+docs: setup $(DOCS)/.done ## The documentation site in build/docs/html, without a single warning
+	tests/tools/docs.sh
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity, without a single ignored error
@@ -127,6 +132,10 @@ $(VENV)/.done: $(REQUIREMENTS)/tools.txt tests/tools/venv.sh | build/.system
 	@touch $@
 
 $(IMPORTER)/.done: $(REQUIREMENTS)/galaxy-importer.txt tests/tools/venv.sh | build/.system
+	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+$(DOCS)/.done: $(REQUIREMENTS)/docs.txt tests/tools/venv.sh | build/.system
 	tests/tools/venv.sh $(@D) $<
 	@touch $@
 

@@ -78,14 +78,25 @@ class Conflict(RoutingError):
 
 
 class VerificationError(RoutingError):
-    """The kernel does not give the declared path. C(paths) are the result entries of all that were asked for."""
+    """The kernel does not give the declared path. C(paths) are the result entries of all that were asked for, and
+    C(tunnels) those of the VPN clients, one of which may be why.
+    """
 
-    def __init__(self, msg: str, *, paths: t.Sequence[t.Mapping[str, t.Any]] | None = None, **details: t.Any) -> None:
+    def __init__(
+        self,
+        msg: str,
+        *,
+        paths: t.Sequence[t.Mapping[str, t.Any]] | None = None,
+        tunnels: t.Sequence[t.Mapping[str, t.Any]] | None = None,
+        **details: t.Any,
+    ) -> None:
         super().__init__(msg, **details)
         self.paths = paths
+        self.tunnels = tunnels
 
     def as_result(self) -> dict[str, t.Any]:
-        return {**super().as_result(), **({} if self.paths is None else {"paths": list(self.paths)})}
+        found = {"paths": self.paths, "tunnels": self.tunnels}
+        return {**super().as_result(), **{key: list(value) for key, value in found.items() if value is not None}}
 
 
 class KernelError(RoutingError):

@@ -11,6 +11,7 @@ import typing as t
 
 from ._netlink_filter import Interest
 from ._recipe.facts import MAIN, uplink_devices
+from ._recipe.ways import tunnels_of
 
 if t.TYPE_CHECKING:
     from ._model.declaration import Declaration
@@ -20,15 +21,14 @@ if t.TYPE_CHECKING:
 
 def interest_of(declaration: Declaration, outcome: Outcome, facts: Facts) -> Interest:
     """The set's tables; of main what the recipe reads: see C(_recipe/local.py), C(_recipe/tables.py), C(facts.py)."""
-    tunnels = {way.device for way in outcome.ways if way.identity.by_tunnel and way.device}
     named = {way.device for way in outcome.ways if not way.identity.by_tunnel and way.device}
     several = len(named) > 1  # then each of their tables has all of main's routes by its device
-    uplinks = named | set(uplink_devices(facts, tunnels))
+    uplinks = named | set(uplink_devices(facts, tunnels_of(outcome.ways)))
     index = {link.name: link.index for link in facts.links}
-    inside = {r.dst for r in outcome.desired.routes if r.table == outcome.local}
+    inside = {r.dst for r in outcome.desired.routes if r.table == outcome.shared.local}
     stated = {network for network in declaration.local_networks if "/" in network}
     return Interest(
-        tables=frozenset({outcome.local, *(way.table for way in outcome.ways), *_stated_tables(declaration)}),
+        tables=frozenset({outcome.shared.local, *(way.table for way in outcome.ways), *_stated_tables(declaration)}),
         protocols=frozenset({declaration.numbers.protocol}),
         devices=frozenset(index[name] for name in (*outcome.internal, *(named if several else ())) if name in index),
         uplinks=frozenset(index[name] for name in uplinks if name in index),

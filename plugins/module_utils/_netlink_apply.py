@@ -14,15 +14,19 @@ import platform
 import socket
 import typing as t
 
+from . import _guard
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
-from ._model.operation import Operation, Target
+from ._model.guard import Guard
+from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl, Target
 from ._model.route import Route
 from ._model.rule import Rule
 from ._netlink_codec import Codec, Content, Message
+from ._netlink_link import change_link
 from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Refused
+from ._sysctl import change_sysctl
 
 # What the kernel answers when an operation has nothing left to do.
 _NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, errno.ENODEV)}
@@ -54,6 +58,9 @@ class Channel(t.Protocol):
     def tell(self, requests: t.Sequence[bytearray]) -> Answers:
         """Send requests; the answer to each."""
 
+    def renew(self) -> None:
+        """Another socket."""
+
 
 class Transaction:
     """One run over operations, with what was done so far."""
@@ -65,13 +72,34 @@ class Transaction:
         self._done: list[Operation] = []
 
     def run(self, operations: t.Sequence[Operation]) -> None:
-        """Everything is encoded before the first change, so that a device that is missing changes nothing."""
+        """Everything is encoded before the first change, so that a device that is missing changes nothing.
+
+        A device of our own has to be made before what names it can be encoded.
+        """
         self._require_dscp(operations)
-        batches = [self._prepare(batch) for batch in _batches(operations)]
-        for batch in batches:
-            failed = self._send(batch)
-            if failed is not None:
-                raise self._undone(*failed)
+        made = [operation for operation in operations if (operation.op, operation.kind) == ("add", "link")]
+        rest = [operation for operation in operations if operation not in made]
+        for part in filter(None, (made, rest)):
+            for batch in self._prepared(part):
+                failed = self._sent(batch)
+                if failed is not None:
+                    raise self._undone(*failed)
+
+    def _prepared(self, operations: t.Sequence[Operation]) -> list[list[Prepared]]:
+        try:
+            return [self._prepare(batch) for batch in _batches(operations)]
+        except RoutingError:
+            self._take_back()
+            raise
+
+    def _sent(self, batch: t.Sequence[Prepared]) -> tuple[Operation, Refused] | None:
+        """As _send; when the answers are lost, all of the batch may have been done, and a new socket takes it back."""
+        try:
+            return self._send(batch)
+        except (Refused, RoutingError) as exc:
+            self._done.extend(operation for operation, _request in batch)
+            self._kernel.renew()
+            return batch[0][0], exc if isinstance(exc, Refused) else Refused(errno.EIO, str(exc))
 
     def _require_dscp(self, operations: t.Sequence[Operation]) -> None:
         """A kernel that does not know a selector ignores it, and the rule would match everything.
@@ -83,14 +111,21 @@ class Transaction:
         if not wanted:
             return
         nothing = Rule(wanted[0].family, 0, action="blackhole", iif="?", oif="?", dscp=255, protocol=255)
-        answer = self._kernel.tell([self._encode(Operation("remove", nothing))])[0]
+        try:
+            answer = self._kernel.tell([self._encode(Operation("remove", nothing))])[0]
+        except Refused as refused:
+            raise failure(refused, "the question whether rules know dscp") from refused
         if answer is not None and answer.errno == errno.ENOENT:
             why = "is not known to this kernel as a selector of rules, which takes Linux 6.13 or later"
             raise NotSupported(why, field="dscp", value=wanted[0].dscp)
 
     def _encode(self, operation: Operation, flags: int | None = None) -> bytearray:
         """The message of an operation. Raises Refused (ENODEV) if it names a device that is not there."""
-        message, content = _content(operation, self._index)
+        if isinstance(operation.target, (Sysctl, OwnLink)):
+            return bytearray()  # a file, or more than one message
+        if isinstance(operation.target, Guard):
+            return bytearray(_guard.script(operation.op, operation.target))
+        message, content = _content(operation.target, self._index)
         asked = NLM_F_REQUEST | NLM_F_ACK | (_FLAGS[operation.op] if flags is None else flags)
         return self._codec.encode(message, _REQUESTS[operation.kind][operation.op], asked, content)
 
@@ -116,12 +151,24 @@ class Transaction:
 
     def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
         """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
+        if batch[0][0].kind == "guard":
+            return [_load(script) for _operation, script in batch]
+        if batch[0][0].kind in ("sysctl", "link"):
+            return [self._answer_other(operation) for operation, _request in batch]
         held = Held(self._kernel)
         missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
         if any(missed) and batch[0][0].kind == "rule":
             return [self._answer_alone(prepared) for prepared in batch]
         answers = iter(self._kernel.tell([request for (_operation, request), miss in zip(batch, missed) if not miss]))
         return [Refused(errno.ESRCH) if miss else next(answers) for miss in missed]
+
+    def _answer_other(self, operation: Operation) -> Refused | None:
+        """Carry out what is no single message of netlink."""
+        if isinstance(operation.target, OwnLink):
+            return change_link(operation.op, operation.target, self._codec, self._kernel.tell)
+        if isinstance(operation.target, Sysctl):
+            return change_sysctl(operation.target)
+        raise TypeError(f"no way to {_text(operation)}")
 
     def _answer_alone(self, prepared: Prepared) -> Refused | None:
         operation, request = prepared
@@ -158,12 +205,16 @@ class Transaction:
         return self._kernel.tell([self._encode(Operation("remove", hit))])[0]
 
     def _undone(self, operation: Operation, refused: Refused) -> RoutingError:
-        """Take back what was done, the last first; the error to raise."""
-        batches = _batches([_inverse(done) for done in reversed(self._done)])
-        left = [text for batch in batches for text in self._back(batch)]
+        """Take back what was done; the error to raise."""
+        left = self._take_back()
         if left:
             refused = Refused(refused.errno, f"{refused.text}; could not be undone: {', '.join(left)}")
         return failure(refused, _text(operation))
+
+    def _take_back(self) -> list[str]:
+        """Take back what was done, the last first; what could not be, and why."""
+        batches = _batches([_inverse(done) for done in reversed(self._done)])
+        return [text for batch in batches for text in self._back(batch)]
 
     def _back(self, inverses: t.Sequence[Operation]) -> list[str]:
         """Carry out inverse operations; those that failed, and why."""
@@ -173,8 +224,11 @@ class Transaction:
                 prepared.append((inverse, self._encode(inverse)))
             except Refused as refused:
                 left.append((inverse, refused))
-        answers = zip(prepared, self._answers(prepared)) if prepared else ()
-        left += [(inverse, refused) for (inverse, _request), refused in answers if refused is not None]
+        try:
+            answers = self._answers(prepared) if prepared else []
+        except (Refused, RoutingError) as exc:
+            answers = [exc if isinstance(exc, Refused) else Refused(errno.EIO, str(exc))] * len(prepared)
+        left += [(inverse, refused) for (inverse, _request), refused in zip(prepared, answers) if refused is not None]
         return [f"{_text(inverse)} ({refused.text})" for inverse, refused in left if not _is_done(inverse, refused)]
 
 
@@ -234,8 +288,15 @@ def device_index(name: str) -> int:
         raise Refused(errno.ENODEV, f"there is no device {name!r}") from exc
 
 
-def _content(operation: Operation, index: route_messages.Index) -> tuple[Message, Content]:
-    target = operation.target
+def _load(script: bytearray) -> Refused | None:
+    try:
+        _guard.load(bytes(script))
+    except Refused as refused:
+        return refused
+    return None
+
+
+def _content(target: Rule | Route | LinkGroup, index: route_messages.Index) -> tuple[Message, Content]:
     if isinstance(target, Rule):
         return rule_messages.MESSAGE, rule_messages.encode(target)
     if isinstance(target, Route):

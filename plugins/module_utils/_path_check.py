@@ -15,7 +15,9 @@ from ._errors import NotPermitted, VerificationError
 from ._model.path import IdentityPaths
 from ._names import Names
 from ._paths import answer_all, failing, parse_flow, present
-from ._store import PERSISTENT_ROOT, RUNTIME_ROOT, Record, all_stores
+from ._record import Record
+from ._store import PERSISTENT_ROOT, RUNTIME_ROOT, all_stores
+from ._walks import walks
 from ._worker import Context, Result
 
 Entry = t.Mapping[str, t.Any]
@@ -31,7 +33,7 @@ def check_paths(context: Context) -> Result:
     with context.open_kernel() as kernel:
         links = kernel.links()
         identities = [present(identity, links) for identity in known]
-        answers = answer_all(kernel, specs, identities)
+        answers = answer_all(kernel, specs, identities, walks if context.params.get("explain") else None)
     refuse_differing(answers, identities)
     return Result(values={"paths": answers}, warnings=_warnings(records))
 

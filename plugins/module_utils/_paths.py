@@ -19,6 +19,7 @@ from ._model import fields
 from ._model.path import ERRORS, Answer, Expect, IdentityPaths, PathSpec, Verdict
 from ._model.state import Flow, Link, Path
 from ._path_options import EXPECTED, parse_flow
+from ._recipe.facts import NOWHERE_DEVICE
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -34,15 +35,20 @@ __all__ = [
     "PathSpec",
     "Verdict",
     "answer_all",
+    "as_bound",
     "check",
     "compare",
     "failing",
+    "judged",
     "obstacle",
     "owner",
     "parse_flow",
+    "path_fields",
+    "path_text",
     "present",
     "result",
     "text",
+    "unasked",
     "walk",
     "without_neighbours",
 ]
@@ -56,6 +62,9 @@ UNCHANGED_FIELDS = ("type", "dev", "src", "gateway")
 def walk(kernel: Kernel, flow: Flow) -> Answer:
     """Ask the kernel as a connecting socket would: the second time with the source that the first lookup chose."""
     first = _ask(kernel, flow)
+    if first.dev == NOWHERE_DEVICE:
+        # Refused by our nftables table: for IPv6 such a lookup has to succeed, or it would be made again.
+        return Answer(flow, Path("unreachable", errno=errno.ENETUNREACH), source=flow.source)
     if flow.source is not None or flow.iif is not None:
         return Answer(flow, first, source=flow.source)
     if first.type in ERRORS:
@@ -66,8 +75,11 @@ def walk(kernel: Kernel, flow: Flow) -> Answer:
 
 
 def _ask(kernel: Kernel, flow: Flow, source: str | None = None) -> Path:
-    """One lookup. An IPv6 socket bound to a device leaves by no other; RTM_GETROUTE with a source may say otherwise."""
-    path = kernel.lookup(flow if source is None else dataclasses.replace(flow, source=source))
+    return as_bound(kernel, flow, kernel.lookup(flow if source is None else dataclasses.replace(flow, source=source)))
+
+
+def as_bound(kernel: Kernel, flow: Flow, path: Path) -> Path:
+    """An IPv6 socket bound to a device leaves by no other; RTM_GETROUTE with a source may say otherwise."""
     if flow.family == 4 or flow.oif in (None, path.dev) or path.type != "unicast":
         return path
     if any(link.name == flow.oif and link.kind == "vrf" for link in kernel.links()):
@@ -209,30 +221,47 @@ def compare(before: Answer, after: Answer, *, without_neighbours: t.Collection[s
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
+Walks = t.Callable[["Kernel", Answer], list[dict[str, t.Any]]]
+
+
 def answer_all(
-    kernel: Kernel, specs: t.Sequence[PathSpec], identities: t.Sequence[IdentityPaths]
+    kernel: Kernel,
+    specs: t.Sequence[PathSpec],
+    identities: t.Sequence[IdentityPaths],
+    walks: Walks | None = None,
 ) -> list[dict[str, t.Any]]:
-    """The result entries of all paths, in the order of the option."""
+    """The result entries of all paths, in the order of the option. C(walks) (_walks.walks) adds C(walk) to each."""
     devices = {link.name for link in kernel.links()} if specs else set()
     found: list[dict[str, t.Any]] = []
     for spec in specs:
-        found += [_answered(kernel, spec, flow, identities, devices) for flow in spec.flows] or [_unasked(spec)]
+        for flow in spec.flows:
+            entry, answer = _answered(kernel, spec, flow, identities, devices)
+            found.append(entry if walks is None else {**entry, "walk": walks(kernel, answer) if answer else []})
+        if not spec.flows:
+            found.append(unasked(spec) if walks is None else {**unasked(spec), "walk": []})
     return found
 
 
 def _answered(
     kernel: Kernel, spec: PathSpec, flow: Flow, identities: t.Sequence[IdentityPaths], devices: t.Collection[str]
-) -> dict[str, t.Any]:
+) -> tuple[dict[str, t.Any], Answer | None]:
     why = obstacle(kernel, flow, devices)
-    if why is None:
-        answer = walk(kernel, flow)
+    answer = None if why else walk(kernel, flow)
+    return judged(spec, flow, answer, why, identities), answer
+
+
+def judged(
+    spec: PathSpec, flow: Flow, answer: Answer | None, why: str | None, identities: t.Sequence[IdentityPaths]
+) -> dict[str, t.Any]:
+    """The result entry of one flow, with its verdict; without an answer C(why) says what is in its way."""
+    if answer is not None:
         return result(spec, flow, answer, check(spec, answer, identities), identities)
     lacking = owner(flow.source, identities) is not None or _without_egress(spec, flow, identities)
     status = None if spec.expect is None else PENDING if lacking and flow.iif is None else WRONG
-    return result(spec, flow, None, Verdict(status, (why,)), identities)
+    return result(spec, flow, None, Verdict(status, (why or "has no answer",)), identities)
 
 
-def _unasked(spec: PathSpec) -> dict[str, t.Any]:
+def unasked(spec: PathSpec) -> dict[str, t.Any]:
     """The entry of an identity that has no address of the family: there is nothing to ask for."""
     why = f"from: {spec.identity} has no ipv{spec.family} address now"
     verdict = Verdict(None if spec.expect is None else PENDING, (why,))
@@ -255,16 +284,24 @@ def result(
         "flow": text(flow),
         "from": flow.source,
         "to": flow.to,
-        **_fields(None if answer is None else answer.decided),
-        "unconnected": None if answer is None or len(answer.counting()) == 1 else _fields(answer.unconnected),
+        **path_fields(None if answer is None else answer.decided),
+        "unconnected": None if answer is None or len(answer.counting()) == 1 else path_fields(answer.unconnected),
         "verdict": verdict.status,
-        "before": None if before is None else _fields(before.decided),
+        "before": None if before is None else path_fields(before.decided),
         "differs": list(verdict.differs),
     }
 
 
-def _fields(path: Path | None) -> dict[str, t.Any]:
+def path_fields(path: Path | None) -> dict[str, t.Any]:
+    """A path as results have it; nothing in it where there is none."""
     return {key: getattr(path, key, None) for key in ("dev", "gateway", "src", "table", "type")}
+
+
+def path_text(found: t.Mapping[str, t.Any]) -> str:
+    """The same for people."""
+    words = [found["type"]] if found["type"] != "unicast" else []
+    named = (("via", "gateway"), ("dev", "dev"), ("src", "src"), ("table", "table"))
+    return " ".join([*words, *(f"{word} {found[key]}" for word, key in named if found[key] is not None)])
 
 
 def text(flow: Flow) -> str:
@@ -274,6 +311,7 @@ def text(flow: Flow) -> str:
         "iif": flow.iif,
         "oif": flow.oif,
         "mark": None if flow.fwmark is None else hex(flow.fwmark),
+        "tos": hex(flow.tos) if flow.tos else None,
         "uid": flow.uid,
         "ipproto": None if flow.ipproto is None else fields.protocol_name(flow.ipproto),
         "sport": flow.sport,

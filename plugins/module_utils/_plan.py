@@ -5,10 +5,12 @@
 # Private to this collection: no other code should import it.
 """Desired against current: the ordered difference, as a value. Nothing here touches a kernel.
 
-The order is the safety: after each single operation no packet leaves by a wrong device. Routes and device groups go in
-before the rules that look them up, groups behind the routes that replace what main answered before; rules in the order
-of their desired list (which the recipe makes safe), then routes in main that draw unbound traffic; what is no longer
-asked for goes out in the opposite order, the backstop of an identity after all else of it.
+The order is the safety: after each single operation no packet leaves by a wrong device. Devices of our own and the
+nftables table come first and go last. Routes and device groups go in before the rules that look them up, groups behind
+the routes that replace what main answered before; rules in the order of their desired list (which the recipe makes
+safe), then routes in main that draw unbound traffic. Sysctls change once the rules are there that strict reverse-path
+filtering asks, and back while they still are. What is no longer asked for goes out in the opposite order, the backstop
+of an identity after all else of it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ import dataclasses
 import typing as t
 
 from ._errors import Conflict
-from ._model.operation import LinkGroup, Operation
+from ._model.guard import Guard
+from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl
 from ._model.route import Route
 from ._model.rule import Rule
 
 MAIN = 254
+
+Setting = t.TypeVar("Setting", LinkGroup, Sysctl)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,11 @@ class Desired:
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
     groups: tuple[LinkGroup, ...] = ()
+    sysctls: tuple[Sysctl, ...] = ()
     restored: tuple[LinkGroup, ...] = ()  # devices that get back the group which they had before us
+    loosened: tuple[Sysctl, ...] = ()  # sysctls that get back their value
+    links: tuple[OwnLink, ...] = ()
+    guard: Guard | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +49,16 @@ class Current:
     """What the kernel holds of it.
 
     C(rules) and C(routes) are ours (duplicates included); C(occupied) are foreign routes in tables that we write;
-    C(groups) are the groups of all devices.
+    C(groups) are the groups of all devices, C(sysctls) those that are asked for or put back.
     """
 
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
     occupied: tuple[Route, ...] = ()
     groups: tuple[LinkGroup, ...] = ()
+    sysctls: tuple[Sysctl, ...] = ()
+    links: tuple[OwnLink, ...] = ()  # that are ours to remove, or that are asked for
+    guard: Guard | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,16 +89,28 @@ def make_plan(desired: Desired, current: Current) -> Plan:
     _refuse_occupied(desired.routes, current.occupied)
     incoming, outgoing = _route_changes(desired.routes, current.routes)
     steps = [
+        *_missing_links(desired.links, current.links),
+        *_guard_change(desired.guard, current.guard),
         *(o for o in incoming if not _draws_unbound(o)),
-        *_group_changes(desired.groups, current.groups),
+        *_settings(desired.groups, current.groups),
         *_missing_rules(desired.rules, current.rules),
         *(o for o in incoming if _draws_unbound(o)),
+        *_settings((*desired.sysctls, *desired.loosened), current.sysctls),
         *(o for o in outgoing if _draws_unbound(o)),
         *_surplus_rules(desired.rules, current.rules),
-        *_group_changes(desired.restored, current.groups),
+        *_settings(desired.restored, current.groups),
         *(o for o in outgoing if not _draws_unbound(o)),
+        *_surplus_links(desired.links, current.links),
     ]
-    return Plan((*steps, *_second_look(steps, desired.rules)))
+    leaving = [Operation("remove", current.guard)] if current.guard and not desired.guard else []
+    return Plan((*steps, *_second_look(steps, desired.rules), *leaving))
+
+
+def _guard_change(desired: Guard | None, current: Guard | None) -> t.Iterator[Operation]:
+    if desired is not None and current is None:
+        yield Operation("add", desired)
+    elif desired is not None and desired != current:
+        yield Operation("replace", desired, current)
 
 
 def _second_look(steps: t.Sequence[Operation], rules: t.Sequence[Rule]) -> t.Iterator[Operation]:
@@ -127,7 +151,22 @@ def _refuse_occupied(desired: t.Iterable[Route], occupied: t.Iterable[Route]) ->
             )
 
 
-def _group_changes(desired: t.Sequence[LinkGroup], current: t.Sequence[LinkGroup]) -> t.Iterator[Operation]:
+def _missing_links(desired: t.Sequence[OwnLink], current: t.Sequence[OwnLink]) -> t.Iterator[Operation]:
+    found = {link.name: link for link in current}
+    for link in desired:
+        if link.name not in found:
+            yield Operation("add", link)
+        elif found[link.name] != link:
+            yield Operation("set", link, found[link.name])
+
+
+def _surplus_links(desired: t.Sequence[OwnLink], current: t.Sequence[OwnLink]) -> list[Operation]:
+    wanted = {link.name for link in desired}
+    return [Operation("remove", link) for link in current if link.name not in wanted]
+
+
+def _settings(desired: t.Sequence[Setting], current: t.Sequence[Setting]) -> t.Iterator[Operation]:
+    """Values of what is always there, as long as its device is."""
     found = {entry.name: entry for entry in current}
     for entry in desired:
         if entry.name in found and found[entry.name] != entry:

@@ -7,13 +7,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ._errors import Conflict
-from ._model.operation import LinkGroup
+from ._errors import Conflict, NotPermitted, NotSupported
+from ._model.guard import Guard
+from ._model.operation import LinkGroup, OwnLink, Sysctl
 from ._model.path import ERRORS
 from ._model.route import Route
-from ._model.rule import Rule
+from ._model.rule import Rule, marks_meet
 from ._plan import Current, Desired
 from ._recipe.facts import MAIN, Facts, Remembered
 from ._sets import Scope
@@ -24,6 +26,7 @@ if t.TYPE_CHECKING:
 FAMILIES = (4, 6)
 LOCAL_TABLE = 255
 KERNEL = 2  # RTPROT_KERNEL
+STRONGSWAN_TABLE = 220
 NAMED = 3  # of many objects alike in a warning
 
 
@@ -51,6 +54,7 @@ def read_facts(
         leases=leases,
         remembered=remembered,
         is_free=is_free,
+        sysctl=kernel.sysctl,
     )
 
 
@@ -72,7 +76,50 @@ def read_current(kernel: Readable, desired: Desired, scope: Scope) -> Current:
         if scope.owns_rule(rule) or _ours(rule, wanted, scope)
     ]
     groups = [LinkGroup(link.name, link.group) for link in kernel.links()]
-    return Current(tuple(rules), tuple(own), tuple(_occupied(kernel, desired, scope)), tuple(groups))
+    occupied = tuple(_occupied(kernel, desired, scope))
+    return Current(
+        rules=tuple(rules),
+        routes=tuple(own),
+        occupied=occupied,
+        groups=tuple(groups),
+        sysctls=tuple(_sysctls(kernel, desired)),
+        links=tuple(_own_links(kernel, desired, scope)),
+        guard=_held_guard(kernel, desired, scope),
+    )
+
+
+def _own_links(kernel: Readable, desired: Desired, scope: Scope) -> t.Iterator[OwnLink]:
+    """Devices that this set has made, or that it shares with another."""
+    asked = {link.name for link in desired.links}
+    for link in kernel.links():
+        if link.name in asked | scope.links:
+            yield OwnLink(link.name, link.up)
+
+
+def _sysctls(kernel: Readable, desired: Desired) -> t.Iterator[Sysctl]:
+    for wanted in (*desired.sysctls, *desired.loosened):
+        value = kernel.sysctl(wanted.name)
+        if value is not None:
+            yield Sysctl(wanted.name, value)
+
+
+def _held_guard(kernel: Readable, desired: Desired, scope: Scope) -> Guard | None:
+    """Our nftables table, looked for only where it may be: that starts a program."""
+    held = None
+    if desired.guard or scope.recorded_guards or scope.unfinished:
+        # Who may not look, as check mode without privilege, has no set yet; who has no nft has been told.
+        with contextlib.suppress(NotSupported, NotPermitted):
+            held = kernel.guard(scope.guard_table)
+    if held is None or scope.owns_guard(held):
+        return held
+    if desired.guard is not None:
+        raise Conflict(
+            "is somebody else's: no set has it in its record",
+            field="nftables",
+            value=held.text(),
+            accepted=f"that table removed by its owner (nft delete {held.text()}), or strict_egress: false",
+        )
+    return None
 
 
 def _ours(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> bool:
@@ -105,7 +152,13 @@ def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
         warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
         if any(rule.family == family and rule.table == MAIN for rule in wanted):
             warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
-    return warnings
+    return list(dict.fromkeys(warnings))
+
+
+def shared_marks(kernel: Readable, scope: Scope, mask: int) -> list[str]:
+    """Foreign rules that look at the bits of our marks: one program's marks would be taken for the other's."""
+    foreign = [rule for family in FAMILIES for rule in kernel.rules(family) if rule.protocol != scope.numbers.protocol]
+    return [f"foreign rule with bits of our marks: {rule.text()}" for rule in foreign if marks_meet(rule, mask)]
 
 
 def _error_routes(main: t.Iterable[Route], protocol: int) -> list[str]:
@@ -133,5 +186,15 @@ def _in_the_way(rule: Rule, wanted: t.Container[Rule], scope: Scope) -> str | No
     if rule in wanted:
         return f"foreign twin (protocol {rule.protocol}) of a rule of ours: {rule.text()}"
     if rule.priority < scope.numbers.priority_base:
-        return f"foreign rule ahead of ours: {rule.text()}"
+        return f"foreign rule ahead of ours: {rule.text()}{_whose(rule)}"
     return None
+
+
+def _whose(rule: Rule) -> str:
+    """What a rule that is known means for us."""
+    if rule.action != "lookup" or rule.table != STRONGSWAN_TABLE:
+        return ""
+    return (
+        " (strongSwan's: what an uplink's address answers to the networks of its selectors follows its routes;"
+        " role fleetvpn.routing.vpn_ipsec lets it stand behind ours from its next start)"
+    )

@@ -10,9 +10,10 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
+    from ._model.guard import Guard
     from ._model.route import Route
     from ._model.rule import Rule
-    from ._model.state import Address, Flow, Link, Path
+    from ._model.state import Address, Flow, Link, Path, Policy
 
 
 class Readable(t.Protocol):
@@ -32,6 +33,15 @@ class Readable(t.Protocol):
     ) -> list[Route]:
         """Routes, filtered by the kernel itself. A table that does not exist is empty. Cached clones are left out."""
 
+    def policies(self) -> list[Policy]:
+        """The IPsec policies for what this host sends. Raises NotPermitted."""
+
+    def guard(self, table: str) -> Guard | None:
+        """The nftables table of that name, family inet; None if there is none.
+
+        Raises NotSupported where there is no nft, or the kernel lacks nf_tables; NotPermitted.
+        """
+
     def lookup(self, flow: Flow) -> Path:
         """The kernel's answer for one flow, one lookup.
 
@@ -39,14 +49,18 @@ class Readable(t.Protocol):
         not exist, NotSupported for protocols that the kernel does not look up (all but TCP, UDP and ICMP).
         """
 
+    def sysctl(self, path: str) -> str | None:
+        """The value of a file below /proc/sys/net, such as C(ipv4/conf/all/rp_filter); None if there is none."""
+
 
 class Reading:
-    """A Readable that remembers. Lookups are answered by the kernel itself."""
+    """A Readable that remembers. Lookups and sysctls are answered by the kernel itself."""
 
     def __init__(self, kernel: Readable) -> None:
         self._kernel = kernel
         self._known: dict[object, list[t.Any]] = {}
         self.lookup = kernel.lookup
+        self.sysctl = kernel.sysctl
 
     def links(self) -> list[Link]:
         """All network devices."""
@@ -66,6 +80,15 @@ class Reading:
         """Routes, filtered."""
         key = ("routes", family, table, protocol, dev)
         return self._once(key, lambda: self._kernel.routes(family, table=table, protocol=protocol, dev=dev))
+
+    def policies(self) -> list[Policy]:
+        """IPsec policies."""
+        return self._once("policies", self._kernel.policies)
+
+    def guard(self, table: str) -> Guard | None:
+        """The nftables table of that name."""
+        found: list[Guard | None] = self._once(("guard", table), lambda: [self._kernel.guard(table)])
+        return found[0]
 
     def _once(self, key: object, read: t.Callable[[], list[t.Any]]) -> list[t.Any]:
         if key not in self._known:

@@ -16,11 +16,12 @@ from ._errors import Conflict
 from ._model import fields
 from ._model.declaration import Declaration, Numbers
 from ._model.fields import family_of
+from ._model.guard import Guard, table_of
 from ._model.route import Route
 from ._model.rule import Rule
+from ._recipe.block import BLOCK
 from ._recipe.facts import Remembered
-from ._recipe.rules import BLOCK
-from ._store import Record, objects_of
+from ._record import Record, guard_of, objects_of
 
 TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities
 
@@ -35,6 +36,10 @@ class Scope:
     foreign_rules: frozenset[Rule]  # of other sets
     foreign_routes: frozenset[Route]
     foreign_tables: frozenset[int]
+    links: frozenset[str] = frozenset()  # devices that this set alone has made
+    guard_table: str = ""
+    recorded_guards: tuple[Guard, ...] = ()
+    unfinished: bool = False  # a run was killed, and what it found may be in no record any more
 
     def owns_rule(self, rule: Rule) -> bool:
         """A rule of our block, or one that this set wrote down."""
@@ -51,6 +56,10 @@ class Scope:
         claimed = route.table in tables or base <= route.table < base + TABLE_RANGE
         return claimed or route.key in self._recorded_keys
 
+    def owns_guard(self, guard: Guard) -> bool:
+        """A table that carries our mark, or stands where this set wrote one down."""
+        return guard.marked or bool(self.recorded_guards)
+
     def is_foreign(self, route: Route) -> bool:
         """Whether another set has the route in its record."""
         return route.table in self.foreign_tables or route.key in self._foreign_keys
@@ -64,12 +73,22 @@ class Scope:
         return frozenset(route.key for route in self.foreign_routes)
 
 
-def scope_of(numbers: Numbers, mine: t.Iterable[Record], others: t.Iterable[Record]) -> Scope:
+def scope_of(
+    numbers: Numbers,
+    mine: t.Sequence[Record],
+    others: t.Iterable[Record],
+    *,
+    name: str = "main",
+    unfinished: bool = False,
+) -> Scope:
     """The scope of a set, from its own records (current and begun) and those of the others."""
     rules, routes = _objects(mine)
+    guards = tuple(guard for record in mine if (guard := guard_of(record)) is not None)
     other_rules, other_routes = _objects(records := list(others))
     tables = frozenset(number for record in records for number in _tables(record))
-    return Scope(numbers, rules, routes, other_rules, other_routes, tables)
+    links = frozenset(link for record in mine for link in record.links)
+    links -= {link for record in records for link in record.links}
+    return Scope(numbers, rules, routes, other_rules, other_routes, tables, links, table_of(name), guards, unfinished)
 
 
 def _objects(records: t.Iterable[Record]) -> tuple[frozenset[Rule], frozenset[Route]]:
@@ -135,6 +154,10 @@ def _refuse_shared_rules(name: str, record: Record, declaration: Declaration) ->
     stated = {rule.priority for rule in objects_of(record)[0]}
     priorities = [rule.priority for rule in declaration.rules]
     _refuse_claimed(name, record, "rules", priorities, stated | set(range(base, base + BLOCK)))
+    theirs = record.declaration.get("mark")
+    if theirs is not None and declaration.mark is not None and fields.mark(theirs, "mark")[1] & declaration.mark[1]:
+        shared = f"{declaration.mark[0]:#x}/{declaration.mark[1]:#x}"
+        _refuse_claimed(name, record, "mark", [shared], [shared])
 
 
 def _refuse_shared_routes(name: str, record: Record, declaration: Declaration) -> None:

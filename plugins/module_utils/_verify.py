@@ -29,6 +29,8 @@ FAR = {
     4: ("192.0.2.1", "198.51.100.1", "203.0.113.1", "198.18.0.1", "9.9.9.9", "1.1.1.1", "130.89.1.1"),
     6: ("2001:db8::1", "2001:db8:ffff:ffff::1", "3fff::1", "2620:fe::9", "2600::1", "2a00::1"),
 }
+# IP protocols that the kernel can be asked about: any, TCP, UDP, ICMP.
+ASKABLE = {4: (None, 6, 17, 1), 6: (None, 6, 17, 58)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +63,44 @@ def identity_paths(outcome: Outcome, facts: Facts) -> list[IdentityPaths]:
 
 def prove(kernel: Kernel, outcome: Outcome, facts: Facts) -> Proof:
     """Ask for every address of every way, both families: far away, and where the other identities live."""
-    paths = [path for way in outcome.ways for path in _prove_way(kernel, way, outcome, facts)]
+    return judge(outcome, facts, lambda flow: walk(kernel, flow))
+
+
+def asked(outcome: Outcome, facts: Facts) -> list[Flow]:
+    """The flows that prove a set."""
+    return [flow for way in outcome.ways for flow in _flows(way, outcome, facts)]
+
+
+def judge(outcome: Outcome, facts: Facts, answer: t.Callable[[Flow], Answer | None]) -> Proof:
+    """The proof by these answers; a flow without an answer has no verdict."""
+    paths = [_judged(way, flow, answer(flow), outcome) for way in outcome.ways for flow in _flows(way, outcome, facts)]
     return Proof(tuple(paths), tuple(_identity(way, paths, outcome, facts) for way in outcome.ways))
 
 
-def _prove_way(kernel: Kernel, way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[dict[str, t.Any]]:
+def _flows(way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[Flow]:
+    """From an address that is not there the kernel's answer proves nothing; the verdict is pending."""
     for address in way.addresses:
-        if not facts.is_local(address):
-            continue  # from an address that is not there the kernel's answer proves nothing; the verdict is pending
-        for to in _destinations(way, family_of(address), outcome, facts):
-            flow = Flow(family_of(address), to, source=address)
-            answer = walk(kernel, flow)
-            spec = PathSpec("", flow.family, to, address, way.identity.name, (flow,))
-            yield result(spec, flow, answer, _judge(way, flow.family, answer, outcome), ())
+        if facts.is_local(address):
+            for to in _destinations(way, family_of(address), outcome, facts):
+                yield Flow(family_of(address), to, source=address)
+    yield from _pinned(way, outcome, facts)
+
+
+def _judged(way: Way, flow: Flow, answer: Answer | None, outcome: Outcome) -> dict[str, t.Any]:
+    spec = PathSpec("", flow.family, flow.to, flow.source, way.identity.name, (flow,))
+    verdict = Verdict(None) if answer is None else _judge(way, flow.family, answer, outcome)
+    return result(spec, flow, answer, verdict, ())
+
+
+def _pinned(way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[Flow]:
+    """A packet without a source of each pinned socket."""
+    for pin in way.identity.pin:
+        for family in way.identity.families:
+            if pin.ipproto in ASKABLE[family] and (way.key, family) in outcome.ready:
+                port = pin.sport[0] if pin.sport else None
+                user = pin.uidrange[0] if pin.uidrange else None
+                for to in _far(family, facts):
+                    yield Flow(family, to, ipproto=pin.ipproto, sport=port, uid=user)
 
 
 def _judge(way: Way, family: int, answer: Answer, outcome: Outcome) -> Verdict:
@@ -98,14 +125,20 @@ def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list
     """
     specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
     if way.identity.by_tunnel:
-        kept = [r for r in outcome.desired.routes if r.table == outcome.local and r.type == "unicast"]
+        kept = [r for r in outcome.desired.routes if r.table == outcome.shared.local and r.type == "unicast"]
         cross = [gateway for other in outcome.ways if not other.identity.by_tunnel for gateway in other.gateways]
     else:
         kept = [r for r in specific if r.dev not in _tunnels(outcome)]
         cross = [_first_host(r) for r in _into_tunnels(outcome, facts, family)][:2]
-    far = [to for to in FAR[family] if not _covered(to, specific)][:1]
+    far = _far(family, facts)
     crossing = [to for to in cross if family_of(to) == family and not _is_link_local(to) and not _covered(to, kept)]
     return [to for to in dict.fromkeys([*far, *crossing]) if not facts.is_local(to)]
+
+
+def _far(family: int, facts: Facts) -> list[str]:
+    """One destination that no specific route of main covers."""
+    specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
+    return [to for to in FAR[family] if not _covered(to, specific)][:1]
 
 
 def _is_wide(route: Route) -> bool:
@@ -123,7 +156,7 @@ def _into_tunnels(outcome: Outcome, facts: Facts, family: int) -> list[Route]:
 
 
 def _tunnels(outcome: Outcome) -> set[str | None]:
-    return {way.device for way in outcome.ways if way.identity.by_tunnel}
+    return {way.tunnel_device for way in outcome.ways if way.tunnel_device}
 
 
 def _first_host(route: Route) -> str:
@@ -142,11 +175,11 @@ def _covered(to: str, routes: t.Iterable[Route]) -> bool:
 def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, facts: Facts) -> dict[str, t.Any]:
     """One way with its verdict."""
     own = [p["verdict"] for p in paths if p["identity"] == way.identity.name and p["from"] in way.addresses]
-    verdict = WRONG if WRONG in own else PROVEN if own and PENDING not in own and _has_all(way, facts) else PENDING
+    complete = own and PENDING not in own and _has_all(way, facts)
     return {
         **way.as_result(),
         "priority": next((r.priority for r in outcome.desired.rules if r.table == way.table), None),
-        "verdict": verdict,
+        "verdict": WRONG if WRONG in own else None if None in own else PROVEN if complete else PENDING,
     }
 
 

@@ -18,7 +18,7 @@ description:
     if the kernel itself, asked for the path of every address, gives the declared one.
   - Nothing foreign is changed or removed. What the module adds carries a routing protocol number of its own
     (O(numbers.protocol)), and only that is ever removed. The device group of tunnel devices is the one thing that it
-    sets on a device; the old value is kept and put back.
+    sets on a device unasked; the old value is kept and put back. O(sysctls) allows more.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes
   - fleetvpn.routing._attributes.full
@@ -52,7 +52,7 @@ options:
             description: The kind of VPN.
             type: str
             required: true
-            choices: [wireguard, openvpn]
+            choices: [ipsec, openconnect, openvpn, overlay, ppp, wireguard]
           manager:
             description: What starts it, such as V(wg-quick) or V(openvpn). Found on the host unless given.
             type: str
@@ -71,6 +71,9 @@ options:
           - The egress, as the name of a device, a pattern such as V(en*), a list of these, or V(auto) for the device of
             the uplink's default route. If an identity of an uplink has several devices, each gets a table of its own.
           - The default is V(auto) for an uplink, and the client's device for a tunnel. It need not exist yet.
+          - The client's device is not known for a tunnel of type V(ipsec). It is the one that holds the addresses. If
+            they sit on no device of a tunnel but on an uplink or on C(lo), the kernel's IPsec policies encrypt what
+            leaves by the uplink, and that is then the egress, as with V(auto).
         type: list
         elements: str
       address_interface:
@@ -141,6 +144,36 @@ options:
       advmss:
         description: The maximum segment size in bytes that TCP announces by its default route.
         type: int
+      pin:
+        description:
+          - Sockets that cannot bind an address and leave by this identity all the same, told by what they send from.
+            Each entry needs O(identities[].pin[].sport) with O(identities[].pin[].ipproto), or
+            O(identities[].pin[].uidrange); of several, all must match.
+          - It decides for packets of sockets that have chosen no source, as a client without C(bind) sends them. A
+            service on the wildcard address that is asked by both addresses would answer both by this identity; no rule
+            helps there, let it bind each address.
+        type: list
+        elements: dict
+        suboptions:
+          ipproto:
+            description: The IP protocol, as V(tcp), V(udp), or a number.
+            type: str
+          sport:
+            description: The source port, as V(53) or V(1000-2000).
+            type: str
+          uidrange:
+            description:
+              - The user whose process created the socket, as V(990-990). A daemon that gives up root afterwards does
+                not match, and user 0 is refused, for it also stands for what the kernel itself sends.
+            type: str
+      follow_connections:
+        description:
+          - Whether connections that come in by this identity's egress and are forwarded, as a port to a container, are
+            answered by it. The host's own replies need it not. It takes O(mark) and the program C(nft).
+          - With strict reverse-path filtering on the egress, IPv4 needs O(sysctls=src_valid_mark) as well; a warning
+            says so.
+        type: bool
+        default: false
       families:
         description: The address families in which it exists.
         type: list
@@ -168,10 +201,65 @@ options:
     type: str
     choices: [none, main]
     default: none
+  unbound_backstop:
+    description:
+      - A kill switch. If O(unbound) names an identity, refuse unbound traffic rather than let it leave another way
+        while the identity has no way out, in both address families, also in one that the identity lacks. Host-internal
+        networks, and with O(unbound_local=main) the specific routes of table main, are still reached.
+      - For IPv6 it makes a device of its own, C(fleetvpn0), which leads nowhere. Sockets that are bound to the uplink's
+        device, and those that have chosen the outside address, are not unbound.
+    type: bool
+    default: false
+  mark:
+    description:
+      - Marks for O(identities[].follow_connections), as the first one and the mask of the field that they may use, such
+        as V(0x1000000/0xf000000). Each identity that is followed takes the next value of the field; the bits outside it
+        stay as other programs set them. A mask is required, for nobody's marks are alone on a host.
+      - If O(unbound) names an identity, flows that came in by an uplink get a mark too. Forwarded ports of an outside
+        address then keep working where O(unbound_forwarded) takes a container's traffic along, and what the host says
+        about them (a packet was too big) finds its way.
+    type: str
   unbound_forwarded:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list
     elements: str
+  sysctls:
+    description:
+      - Kernel settings that may be changed where this host needs it. Nothing is changed that is not named here; what is
+        changed is listed in RV(plan), and put back when it is no longer asked for or the set is removed.
+      - V(rp_filter) makes reverse-path filtering strict on the uplinks, so that IPv4 packets for an inside address that
+        come in by them are dropped.
+      - V(arp) keeps the host from answering and announcing on an uplink's LAN addresses that sit on other devices
+        (C(arp_ignore) 1, C(arp_announce) 2).
+      - V(use_oif_addrs_only) lets an IPv6 socket without a source take one of the uplink's own addresses or none, also
+        while they are deprecated or tentative.
+      - V(src_valid_mark) lets strict reverse-path filtering pass what O(identities[].follow_connections) follows, on
+        the egress of that identity.
+    type: list
+    elements: str
+    choices: [rp_filter, arp, use_oif_addrs_only, src_valid_mark]
+  strict_egress:
+    description:
+      - The egress guard, an nftables table of the set's own, C(inet fleetvpn). It drops what would leave by a wrong
+        device although the rules are right, or because somebody flushed them. That are packets of sockets that are
+        bound to a device, replies of ports that are forwarded to a container, IPv6 packets that take an inside address
+        as their source on the uplink, and packets that are forwarded with a source from a pool.
+      - V(true) guards every identity that has a backstop (O(identities[].backstop)). The addresses and pools of a
+        tunnel leave by its egress and towards host-internal networks alone, the addresses of an uplink by no tunnel,
+        and by a tunnel no address of this host that is neither the tunnel's nor an identity's.
+      - V(any) guards the uplinks as well against addresses that nobody declared. By an uplink no address of this host
+        leaves that is not on that device, which is too strict for a service address on C(lo).
+      - Where the program C(nft) is missing, V(true) is a warning and V(any) is refused. Other tables are neither looked
+        at nor changed.
+    type: str
+    choices: ["true", any, "false"]
+    default: "true"
+  strict_ingress:
+    description:
+      - Whether packets to an address of a tunnel are dropped that come in by another device than its egress, a
+        host-internal one or C(lo) (CVE-2019-14899). It needs C(nft).
+    type: bool
+    default: false
   numbers:
     description: Where the rules and tables of this set stand, and the numbers that say that they are its own.
     type: dict
@@ -200,6 +288,99 @@ options:
     description: Remove what the set owns and the declaration does not ask for any more.
     type: bool
     default: true
+  keep_paths:
+    description:
+      - Flows that the kernel must answer after the change as it did before, by device, gateway, source and type. The
+        table may differ. Otherwise the change is undone at once.
+      - With O(confirm.by=probe), the probe is made from the source, by the device and with the mark of each of them.
+    type: list
+    elements: dict
+    suboptions:
+      from:
+        description:
+          - The source, as an address or as the name of an identity, which stands for each of its addresses in the
+            family of O(keep_paths[].to).
+          - With O(keep_paths[].iif), the address of the other host that the packet comes from.
+        type: str
+      to:
+        description: The destination, an address.
+        type: str
+        required: true
+      iif:
+        description:
+          - The device that the packet comes in by, for one that this host forwards. It then needs O(keep_paths[].from).
+        type: str
+      oif:
+        description: The device that the socket is bound to.
+        type: str
+      fwmark:
+        description: The firewall mark of the packet, such as V(0x1).
+        type: str
+      tos:
+        description: See O(paths[].tos).
+        type: str
+      uid:
+        description: The number of the user that sends. The user that the module runs as, unless given.
+        type: int
+      ipproto:
+        description:
+          - The protocol, V(tcp), V(udp), V(icmp) or V(ipv6-icmp). The kernel looks up no other.
+          - Without it, IPv4 is looked up as UDP.
+        type: str
+      sport:
+        description: The source port. It needs O(keep_paths[].ipproto).
+        type: str
+      dport:
+        description: The destination port. It needs O(keep_paths[].ipproto).
+        type: str
+  what_if:
+    description:
+      - What becomes of a change that would go wrong. Before anything is changed, and in check mode, the kernel is asked
+        what it would answer afterwards, in a network namespace without a name that holds a copy of this host's devices,
+        addresses, rules, routes and sysctls, as far as they decide about the flows that are asked for. The host is not
+        touched, and nothing of it is left, not even if the module is killed.
+      - V(enforce) refuses a change after which a path of an identity or of O(paths) would be wrong, V(report) warns,
+        V(skip) does not ask.
+      - So it does with a change after which the replies of the SSH connection that this task came by would not arrive,
+        as they would have no way out, or neither go by the device and gateway of today nor by the declared egress of
+        the identity whose address the controller is connected to, with a gateway that answers.
+      - Where the copy answers otherwise than the host before the change, by a redirect, a neighbour that does not
+        answer, a nexthop object, a VRF, or a table with thousands of routes, RV(paths[].unjudged) says so, and the
+        change is not refused for that flow. Not asked for are marks that nftables sets, and path MTUs.
+      - To make the namespace takes the capability CAP_SYS_ADMIN, as root has it, and the kernel's module veth. Without,
+        a warning says that nothing was asked.
+    type: str
+    choices: [enforce, report, skip]
+    default: enforce
+  confirm:
+    description:
+      - How a change is confirmed. Before anything is changed in the kernel, what takes the change back is written down
+        on the host, and a process that has nothing to do with this task undoes the change unless it is confirmed in
+        time. Reboot, loss of power, and the end of controller or module lead back to the earlier state as well.
+      - While a change waits for its confirmation, another one on the same host is refused with a line that says who
+        holds the host and for how long. A task that has nothing to change never is.
+    type: dict
+    suboptions:
+      by:
+        description:
+          - V(reconnect), the default, makes a new connection from the controller to the host after the change and
+            confirms by it. It costs one round trip if something has changed in the kernel, and nothing otherwise.
+          - V(probe) reaches O(confirm.port) at O(confirm.address) from the host itself. It needs no controller, and
+            serves C(ansible-pull), local connections, and hosts that ask for a one-time password.
+          - V(none) does not confirm, and is the default with O(netns).
+          - A local connection is refused with V(reconnect), since it proves nothing.
+        type: str
+        choices: [reconnect, probe, none]
+      timeout:
+        description: Seconds after which a change that is not confirmed is undone, V(1) to V(3600).
+        type: int
+        default: 30
+      address:
+        description: The address that a probe reaches.
+        type: str
+      port:
+        description: The TCP port that a probe reaches.
+        type: int
   persistent:
     description:
       - Keep the declaration in C(/etc/fleetvpn) and install the on-host program with its units, so that the host is
@@ -253,6 +434,20 @@ EXAMPLES = r"""
     unbound: inside
     unbound_local: main
 
+- name: From the host itself, where no controller can confirm
+  fleetvpn.routing.endpoint:
+    identities:
+      - name: outside
+        interface: auto
+      - name: inside
+        tunnel: {type: wireguard, connection: wg0}
+    keep_paths:
+      - {from: outside, to: 203.0.113.5}
+    confirm:
+      by: probe
+      address: 203.0.113.5
+      port: 443
+
 - name: As it was before
   fleetvpn.routing.endpoint:
     state: absent
@@ -266,10 +461,10 @@ plan:
   elements: dict
   contains:
     op:
-      description: V(add), V(replace), V(remove), or V(set) for a device group.
+      description: V(add), V(replace), V(remove), or V(set) for a device group or a sysctl.
       type: str
     kind:
-      description: V(rule), V(route), V(group), V(table) for a table's name, or V(file).
+      description: V(guard), V(link), V(rule), V(route), V(group), V(sysctl), V(table) for a table's name, or V(file).
       type: str
     family:
       description: V(ipv4), V(ipv6), or nothing.
@@ -314,7 +509,8 @@ identities:
     verdict:
       description:
         - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop
-          holds), V(wrong) otherwise. Nothing in check mode if something would be changed.
+          holds), V(wrong) otherwise. In check mode, if something would be changed, what it would be, or nothing if that
+          is not known.
       type: str
 paths:
   description: The paths that were asked for, those of every identity and those of O(paths).
@@ -356,11 +552,22 @@ paths:
       description: The same keys for a socket that is not connected, where they differ.
       type: dict
     verdict:
-      description: V(proven), V(pending), V(wrong), or nothing if nothing was expected.
+      description:
+        - V(proven), V(pending), V(wrong), or nothing if nothing was expected.
+        - In check mode, if something would be changed, what it would be, or nothing if RV(paths[].unjudged).
       type: str
     before:
       description: The answer before the change.
       type: dict
+    planned:
+      description:
+        - The answer that was foreseen before the change, with the keys of RV(paths[].before). In check mode, if
+          something would be changed, there is no other.
+        - Nothing if nothing would be changed, or if it is not known. See O(what_if).
+      type: dict
+    unjudged:
+      description: Why nothing was foreseen.
+      type: str
     differs:
       description: In what it is not as expected.
       type: list
@@ -392,7 +599,49 @@ tunnels:
       type: str
     needs:
       description: What has to be changed in how it is started, V(table_off) if wg-quick must start it with
-        C(Table = off).
+        C(Table = off), V(charon) if strongSwan does not know RV(tunnels[].settings) yet, V(hook) if a file that the
+        client waits for is missing.
+      type: list
+      elements: str
+    hooks:
+      description: The files by which the client has to be made to wait.
+      type: list
+      elements: str
+    settings:
+      description: Settings of the client that keep it clear of our tables and rules, as strongSwan's section C(charon)
+        takes them.
+      type: dict
+guard:
+  description: The egress guard.
+  returned: always
+  type: dict
+  contains:
+    state:
+      description:
+        - V(present), or V(absent) if none is asked for. V(missing) if the program C(nft) is missing, V(unsupported) if
+          it or the kernel cannot do what is needed.
+      type: str
+    table:
+      description: The nftables table, as nft names it.
+      type: str
+confirm:
+  description: What became of the confirmation.
+  returned: always
+  type: dict
+  contains:
+    state:
+      description:
+        - V(confirmed), V(unconfirmed) (the task fails, and the change is undone), or nothing if nothing had to be
+          confirmed. V(armed) while the change waits for it.
+      type: str
+    token:
+      description: The token of the change.
+      type: str
+    timeout:
+      description: Seconds after which it is undone if nobody confirms.
+      type: int
+    command:
+      description: The command that confirms it on the host.
       type: list
       elements: str
 program:
@@ -420,6 +669,9 @@ program:
       type: bool
     watch_active:
       description: Whether the unit that watches is enabled and runs.
+      type: bool
+    networkd_dropin:
+      description: Whether role P(fleetvpn.routing.endpoint#role) has told systemd-networkd to leave what others made.
       type: bool
 """
 

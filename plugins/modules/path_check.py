@@ -28,6 +28,13 @@ extends_documentation_fragment:
 notes:
   - Reading needs no privilege. Identities are known from the records of the sets on the host, which only root can
     read. So a path that names an identity needs root.
+options:
+  explain:
+    description:
+      - Whether each path carries its walk, the rules that were asked, in order, and what came of each.
+      - It reads the tables that the rules look up, which takes time where they are large.
+    type: bool
+    default: false
 seealso:
   - module: fleetvpn.routing.endpoint
   - module: fleetvpn.routing.endpoint_info
@@ -57,10 +64,11 @@ EXAMPLES = r"""
       - {from: 172.17.0.2, iif: docker0, to: 203.0.113.5, expect: {dev: eth0}}
       - {to: 203.0.113.5, fwmark: "0x1", expect: {type: unreachable}}
 
-- name: Which way does it go
+- name: Which way does it go, and why
   fleetvpn.routing.path_check:
     paths:
       - to: 203.0.113.5
+    explain: true
   register: found
 """
 
@@ -121,6 +129,49 @@ paths:
       description: What is not as expected, or why there is no answer.
       type: list
       elements: str
+    walk:
+      description:
+        - The lookups behind the answer, one or two, in order. Nothing where there is no answer.
+        - Rules and routes are read and followed here. RV(paths[].walk[].agrees) is false where the kernel does
+          otherwise, which it may for reasons that are in none of them, such as a VRF, a neighbour that does not answer,
+          or a redirect. Of an incoming packet this is the lookup alone, without rp_filter and forwarding.
+      returned: if O(explain)
+      type: list
+      elements: dict
+      contains:
+        from:
+          description: The source of this lookup, nothing if it had none yet.
+          type: str
+        steps:
+          description: Every rule that was asked.
+          type: list
+          elements: dict
+          contains:
+            rule:
+              description: The rule as iproute2 writes it.
+              type: str
+            outcome:
+              description:
+                - V(no match), V(nop), V(goto), V(goto without target), V(no route), V(suppressed), V(throw), V(found)
+                  or V(error). The last two end the lookup.
+                - V(found or suppressed) where an IPv6 route has several ways, and some by devices of the group.
+              type: str
+            why:
+              description: What of the flow did not match the rule, or why what was found was not taken.
+              type: str
+            route:
+              description: The route that the table has for the flow, taken or not.
+              type: str
+        expected:
+          description: What the answer should be by these rules and routes, several where a route has several ways.
+          type: list
+          elements: dict
+        answer:
+          description: The kernel's own answer to this lookup.
+          type: dict
+        agrees:
+          description: Whether the kernel's answer is one of RV(paths[].walk[].expected).
+          type: bool
   sample:
     - identity: outside
       family: 4
@@ -143,10 +194,12 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._path_check impor
 from ansible_collections.fleetvpn.routing.plugins.module_utils._path_options import paths_spec
 from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 
+PATH_CHECK = {"paths": paths_spec(required=True), "explain": {"type": "bool", "default": False}}
+
 
 def main() -> None:
     """Run the module."""
-    run(argument_spec=merged({"paths": paths_spec(required=True)}, NETNS), worker=check_paths)
+    run(argument_spec=merged(PATH_CHECK, NETNS), worker=check_paths)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,25 @@ import socket
 import typing as t
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
+from ansible_collections.fleetvpn.routing.plugins.module_utils._explain import Scene, Walk, explain
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import ERROR_TYPES, Route
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import Guard
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import (
+    LinkGroup,
+    Operation,
+    OwnLink,
+    Sysctl,
+)
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path, Policy
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import DAEMONS, Interest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import NOWHERE_DEVICE
 
 MAIN, LOCAL = 254, 255
 KERNEL = 2  # the protocol number of what the kernel itself has made
 UDP = 17
 PROTOCOLS = {4: (None, 6, UDP, 1), 6: (None, 6, UDP, 58)}  # what the kernel looks up
-ANY = {4: "0.0.0.0", 6: "::"}
-ROUTE_ERRORS = {"unreachable": errno.EHOSTUNREACH, "prohibit": errno.EACCES, "blackhole": errno.EINVAL}
-ACTION_ERRORS = {**ROUTE_ERRORS, "unreachable": errno.ENETUNREACH}
 
 
 def default_rules(family: int) -> list[Rule]:
@@ -113,7 +118,11 @@ class MemoryKernel:
         self._listeners: list[MemoryEvents] = []
         self.sysctls: dict[str, str] = {"ipv4/conf/all/rp_filter": "0"}
         self.routers: list[tuple[str, str]] = []
+        self.silent: set[tuple[str, str]] = set()  # device and address of neighbours that do not answer
         self.nexthops: set[int] = set()
+        self.encrypted: list[Policy] = []
+        self.nft = True  # whether the host has it
+        self.guards: dict[str, Guard] = {}
         self.applied: list[Operation] = []
         self.link("lo", arptype=772)
         self.address("lo", "127.0.0.1/8", scope=254)
@@ -195,11 +204,32 @@ class MemoryKernel:
             and (dev is None or dev in {way.dev for way in route.ways})
         ]
 
+    def policies(self) -> list[Policy]:
+        return list(self.encrypted)
+
+    def guard(self, table: str) -> Guard | None:
+        if not self.nft:
+            raise NotSupported("cannot be used: this host does not have it", field="nft", accepted="package nftables")
+        return self.guards.get(table)
+
+    def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        held = self.routes(family, table=table)
+        wanted = [ipaddress.ip_address(each) for each in destinations]
+        fitting = [route for route in held if any(each in ipaddress.ip_network(route.dst) for each in wanted)]
+        return fitting if len(held) <= most else None
+
+    def matched(self, flow: Flow) -> Route | None:
+        last = self._walk(flow, self._rules[flow.family]).steps[-1]
+        return last.route if last.outcome == "found" else None
+
     def sysctl(self, path: str) -> str | None:
         return self.sysctls.get(path)
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         return list(self.routers)
+
+    def answers(self, dev: str, address: str, seconds: float) -> bool:
+        return (dev, address) not in self.silent
 
     def events(
         self, *, rules: bool = False, routes: bool = False, ruleset: bool = False, own: bool = True
@@ -212,12 +242,13 @@ class MemoryKernel:
     def apply(self, operations: t.Sequence[Operation]) -> None:
         for operation in operations:
             self._check_devices(operation)
-        before = (dict(self._links), {family: list(rules) for family, rules in self._rules.items()}, list(self._routes))
+        rules = {family: list(rules) for family, rules in self._rules.items()}
+        before = (dict(self._links), rules, list(self._routes), dict(self.guards), dict(self.sysctls))
         for operation in operations:
             try:
                 self._carry_out(operation)
             except OSError as exc:
-                self._links, self._rules, self._routes = before
+                self._links, self._rules, self._routes, self.guards, self.sysctls = before
                 raise _error(operation, exc) from exc
             self.applied.append(operation)
 
@@ -229,11 +260,12 @@ class MemoryKernel:
             raise NotSupported("this kernel cannot do the lookup: Unsupported ip proto")
         if flow.family == 4 and flow.source and flow.iif is None and not self._is_local(flow.source):
             return Path("unreachable", errno=errno.ENETUNREACH)
-        answer = self._decide(flow)
-        if flow.family == 4 and flow.oif and isinstance(answer, int):
-            # The kernel takes what it has no route for as a neighbour on the device that the socket is bound to.
-            return Path("unicast", flow.oif, src=flow.source or self._source(flow, flow.oif))
-        return self._path(flow, answer)
+        path = self._walk(flow, self._rules[flow.family]).paths[0]
+        if path.errno or flow.iif:
+            return path
+        if path.type == "local":
+            return dataclasses.replace(path, src=flow.source or flow.to)
+        return dataclasses.replace(path, src=flow.source or path.src or self._source(flow, path.dev))
 
     # Operations.
 
@@ -242,7 +274,7 @@ class MemoryKernel:
         names = [target.name] if isinstance(target, LinkGroup) else []
         if isinstance(target, Route):
             names = [way.dev for way in target.ways if way.dev is not None]
-        if operation.op != "remove" and not set(names) <= set(self._links):
+        if operation.op != "remove" and not set(names) - {NOWHERE_DEVICE} <= set(self._links):
             raise _error(operation, OSError(errno.ENODEV, "there is no such device"))
 
     def _carry_out(self, operation: Operation) -> None:
@@ -251,9 +283,25 @@ class MemoryKernel:
             self._change_rule(operation.op, target)
         elif isinstance(target, Route):
             self._change_route(operation.op, target)
+        elif isinstance(target, OwnLink):
+            if operation.op == "remove":
+                self.unlink(target.name)
+            else:
+                self.link(target.name, kind="dummy", up=target.up)
+        elif isinstance(target, Sysctl):
+            if target.name not in self.sysctls:
+                raise OSError(errno.ENOENT, "No such file or directory")
+            self.sysctls[target.name] = target.value
+        elif isinstance(target, Guard):
+            self._change_guard(operation.op, target)
         else:
             self._links[target.name] = dataclasses.replace(self._links[target.name], group=target.group)
             self._tell("link")
+
+    def _change_guard(self, op: str, guard: Guard) -> None:
+        self.guards.pop(guard.table, None)
+        if op != "remove":
+            self.guards[guard.table] = guard
 
     def _change_rule(self, op: str, rule: Rule) -> None:
         rules = self._rules[rule.family]
@@ -298,57 +346,19 @@ class MemoryKernel:
     def _device_of(self, route: Route, gateway: str | None, dev: str | None, onlink: bool) -> str | None:
         if gateway is None or onlink:
             return dev
-        way = self._best(MAIN, Flow(ipaddress.ip_address(gateway).version, gateway, oif=dev))
-        if way is None or way.gateway is not None:
+        family = ipaddress.ip_address(gateway).version
+        asked = self._walk(Flow(family, gateway, oif=dev), [Rule(family, 0, table=MAIN)]).paths[0]
+        if asked.table is None or asked.gateway is not None:
             number = errno.ENETUNREACH if route.family == 4 else errno.EHOSTUNREACH
             raise OSError(number, "Nexthop has invalid gateway")
-        return way.dev
+        return asked.dev
 
     # Lookups.
 
-    def _decide(self, flow: Flow) -> Route | int:
-        """The route, or the errno."""
-        jump = 0
-        for rule in self._rules[flow.family]:
-            if rule.priority < jump or not _matches(rule, flow) or rule.action == "nop":
-                continue
-            if rule.action == "goto":
-                jump = rule.goto or 0
-            elif rule.action != "lookup":
-                return ACTION_ERRORS[rule.action]
-            else:
-                route = self._best(rule.table or 0, flow)
-                if route is not None and not self._suppressed(rule, route) and route.type != "throw":
-                    return ROUTE_ERRORS.get(route.type, 0) or route
-        return errno.ENETUNREACH
-
-    def _best(self, table: int, flow: Flow) -> Route | None:
-        target = ipaddress.ip_address(flow.to)
-        fitting = [
-            route
-            for route in self._routes
-            if route.family == flow.family
-            and route.table == table
-            and target in ipaddress.ip_network(route.dst)
-            and (flow.oif is None or route.type in (*ERROR_TYPES, "local") or flow.oif in {w.dev for w in route.ways})
-        ]
-        return max(fitting, key=lambda route: (_length(route.dst), -route.metric), default=None)
-
-    def _suppressed(self, rule: Rule, route: Route) -> bool:
-        if rule.suppress_prefixlength is not None and _length(route.dst) <= rule.suppress_prefixlength:
-            return True
-        groups = {self._links[way.dev].group for way in route.ways if way.dev is not None}
-        return rule.suppress_ifgroup is not None and rule.suppress_ifgroup in groups
-
-    def _path(self, flow: Flow, answer: Route | int) -> Path:
-        if isinstance(answer, int):
-            kinds = {errno.EACCES: "prohibit", errno.EINVAL: "blackhole"}
-            return Path(kinds.get(answer, "unreachable"), errno=answer)
-        if answer.type == "local":
-            return Path("local", "lo", None, flow.source or flow.to, answer.table)
-        way = answer.ways[0]
-        source = None if flow.iif else flow.source or answer.src or self._source(flow, way.dev)
-        return Path(answer.type, way.dev, way.gateway, source, answer.table)
+    def _walk(self, flow: Flow, rules: t.Sequence[Rule]) -> Walk:
+        uid = os.getuid() if flow.uid is None and flow.iif is None else flow.uid
+        scene = Scene(rules, lambda table: self.routes(flow.family, table=table), self._links)
+        return explain(scene, dataclasses.replace(flow, uid=uid))
 
     def _source(self, flow: Flow, dev: str | None) -> str | None:
         """The first address of the device, else of any."""
@@ -373,34 +383,3 @@ def _error(operation: Operation, exc: OSError) -> KernelError:
 def _describes(target: Route, route: Route) -> bool:
     given = ("gateway", "dev", "src", "nexthop_id")
     return all(getattr(target, name) in (None, getattr(route, name)) for name in given)
-
-
-def _length(prefix: str) -> int:
-    return int(prefix.partition("/")[2])
-
-
-def _matches(rule: Rule, flow: Flow) -> bool:
-    return all(_selectors(rule, flow)) != rule.invert
-
-
-def _selectors(rule: Rule, flow: Flow) -> t.Iterator[bool]:
-    if rule.src is not None:
-        # IPv6 compares no source where there is none, not even with ::/1; IPv4 compares 0.0.0.0.
-        known = flow.family == 4 or flow.source is not None
-        yield known and _inside(flow.source or ANY[flow.family], rule.src)
-    if rule.dst is not None:
-        yield _inside(flow.to, rule.dst)
-    yield rule.iif in (None, flow.iif or "lo")
-    yield rule.oif in (None, flow.oif)
-    if rule.fwmark is not None:
-        yield (flow.fwmark or 0) & (rule.fwmask or 0) == rule.fwmark
-    if rule.uidrange is not None:
-        yield rule.uidrange[0] <= (os.getuid() if flow.uid is None else flow.uid) <= rule.uidrange[1]
-    yield rule.ipproto in (None, flow.ipproto or (UDP if flow.family == 4 else None))
-    for span, port in ((rule.sport, flow.sport), (rule.dport, flow.dport)):
-        yield span is None or span[0] <= (port or 0) <= span[1]
-    yield rule.tos is None and rule.dscp is None and rule.tun_id is None and not rule.l3mdev
-
-
-def _inside(address: str, prefix: str) -> bool:
-    return ipaddress.ip_address(address) in ipaddress.ip_network(prefix)

@@ -15,10 +15,8 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import typing as t
 
@@ -28,6 +26,7 @@ import pytest
 from tests.functional.onhost import PRIVATE, PROGRAM, REPOSITORY
 from tests.lab import Client, Lab, Probe, Row
 from tests.lab import addresses as plan
+from tests.lab.senders import no_leak
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -44,10 +43,13 @@ IDENTITIES = [
         "pools": "{{ pools[inventory_hostname] | default([]) }}",
     },
 ]
-POOLS = {"wireguard": plan.WIREGUARD_POOL, "openvpn": plan.OPENVPN_POOL}
+POOLS = {
+    "openconnect": plan.OPENCONNECT_POOL,
+    "openvpn": plan.OPENVPN_POOL,
+    "wireguard": plan.WIREGUARD_POOL,
+}
 DROP_IN = "/etc/systemd/system/wg-quick@wg0.service.d"
 DERIVED = "/run/fleetvpn/wg-quick/wg0.conf"
-IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 # Somebody else's: rules ahead and behind, strongSwan's table 220, Tailscale's rules and table 52.
 FOREIGN = """
 rule add pref 100 from 10.99.0.1 lookup 99
@@ -108,7 +110,7 @@ class Controller:
 
 @pytest.fixture(scope="module")
 def lab() -> t.Iterator[Lab]:
-    """Every use of the two clients, tunnels up; one IPv6-only, one with a /32, two with containers."""
+    """Every use of the three clients, tunnels up; one IPv6-only, one with a /32, two with containers."""
     with Lab() as lab:
         lab.client("wsplit", "wireguard", mode="split", container=True, rp_filter=1)
         lab.client("wauto", "wireguard", mode="auto")
@@ -118,6 +120,9 @@ def lab() -> t.Iterator[Lab]:
         lab.client("osplit", "openvpn", mode="split", cloud=True)
         lab.client("ofull", "openvpn", mode="full", container=True)
         lab.client("oid", "openvpn", mode="identity")
+        lab.client("csplit", "openconnect", mode="split")
+        lab.client("cfull", "openconnect", mode="full", container=True)
+        lab.client("cid", "openconnect", mode="identity")
         lab.serve(lab.outside, lab.corporate, lab.router, lab.gateway, *lab.lan(0))
         for client in lab.clients:
             client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
@@ -201,50 +206,6 @@ def around(lab: Lab, client: Client) -> list[str]:
 def pairs(theirs: t.Sequence[str], own: t.Sequence[str]) -> list[tuple[str, str]]:
     """Addresses of one family."""
     return [(to, source) for to in theirs for source in own if (":" in to) == (":" in source)]
-
-
-class Sender:
-    """Sends from addresses to the Internet without a pause, whether they are local or not."""
-
-    def __init__(self, client: Client, addresses: t.Iterable[str]) -> None:
-        self._sockets = [(self._socket(client, source), plan.OUTSIDE_HOST[":" in source]) for source in addresses]
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._send, daemon=True)
-        self._thread.start()
-
-    @staticmethod
-    def _socket(client: Client, source: str) -> socket.socket:
-        six = ":" in source
-        made = client.host.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
-        level, option = (socket.IPPROTO_IPV6, IPV6_TRANSPARENT) if six else (socket.IPPROTO_IP, IP_TRANSPARENT)
-        made.setsockopt(level, option, 1)
-        made.bind((source, 0))
-        return made
-
-    def _send(self) -> None:
-        while not self._ending.wait(0.01):
-            for made, to in self._sockets:
-                with contextlib.suppress(OSError):  # unreachable, as it should be
-                    made.sendto(b"?", (to, 9))
-
-    def end(self) -> None:
-        self._ending.set()
-        self._thread.join()
-        for made, _to in self._sockets:
-            made.close()
-
-
-@contextlib.contextmanager
-def no_leak(lab: Lab, client: Client, *addresses: str) -> t.Iterator[None]:
-    """While it lasts, addresses send, and nothing with an inside source leaves by the uplink."""
-    with lab.capture(client.host) as seen:
-        sender = Sender(client, addresses)
-        try:
-            yield
-        finally:
-            sender.end()
-        left = [packet for packet in seen.packets(outgoing=True, dev="up0") if packet.source in addresses]
-        assert not left, f"{client.name}: {len(left)}: {left[:3]}"
 
 
 def test_a_namespace_never_seen_before_by_the_installed_collection(lab: Lab, controller: Controller) -> None:
@@ -356,13 +317,13 @@ class TestStory:
         for client in lab.clients:
             old, new = client.inside, [plan.shifted(address, 100) for address in client.inside]
             # Only a pool can keep addresses in that no rule names yet.
-            with no_leak(lab, client, *old, *(new if client.name in controller.pools else [])):
+            with no_leak(client.host, *old, *(new if client.name in controller.pools else [])):
                 bring_other_addresses(client, new)
                 soon_right(lab, client)
 
     def test_a_killed_daemon_leaves_the_identity_unreachable(self, lab: Lab) -> None:
-        for client in (client for client in lab.clients if client.name in ("wsplit", "wfull", "ofull")):
-            with no_leak(lab, client, *client.inside):
+        for client in (client for client in lab.clients if client.name in ("wsplit", "wfull", "ofull", "cfull")):
+            with no_leak(client.host, *client.inside):
                 client.tunnel.kill()
                 assert not any(lab.probes([Probe(lab.outside, to, timeout=0.5) for to in client.inside]))
                 if client.name == "wfull":  # its rules stay behind, as wg-quick's own would
@@ -375,7 +336,8 @@ class TestStory:
         for client in lab.clients:
             files = client.host.shell("cat /etc/wireguard/*.conf /etc/openvpn/client/*.conf 2>&1 || :")
             keys = re.findall(r"PrivateKey = (\S+)|BEGIN[A-Z ]*PRIVATE KEY-----\n(\S+)", files)
-            assert keys, client.name
+            # openconnect keeps none: its password is on nobody's disk.
+            assert bool(keys) == (client.tunnel.kind != "openconnect"), client.name
             assert not any(key in said for pair in keys for key in pair if key), client.name
 
     def test_removal_after_all_that_leaves_nothing_in_the_kernel(self, lab: Lab, controller: Controller) -> None:
@@ -399,7 +361,7 @@ def boot(lab: Lab, client: Client) -> None:
 
         def first(host: t.Any) -> None:
             host.run([PROGRAM, "apply"])
-            stack.enter_context(no_leak(lab, client, *client.inside))
+            stack.enter_context(no_leak(client.host, *client.inside))
             host.popen([PROGRAM, "watch"], stdout=subprocess.DEVNULL)
 
         lab.reboot(client, first=first)

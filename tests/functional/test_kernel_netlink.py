@@ -368,7 +368,7 @@ class TestLibrary:
         (directory / "pyroute2" / "config" / "version.py").unlink()
         assert "pyroute2: 'none' " in run(OPEN, directory)
         (directory / "pyroute2-0.7.1.egg-info").mkdir()
-        assert "found: 0.7.1;" in run(OPEN, directory)
+        assert "pyroute2: '0.7.1' " in run(OPEN, directory)
 
     def test_no_more_of_it_is_imported_than_the_messages(self) -> None:
         imported = run(f"{OPEN}print(*(name for name in sys.modules if name.startswith('pyroute2')))", options=())

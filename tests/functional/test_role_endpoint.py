@@ -49,6 +49,20 @@ GROUP_VARS = {
             }
         ]
     },
+    "openconnect": {
+        "endpoint_group_identities": [
+            {
+                "name": "inside",
+                "tunnel": {"type": "openconnect", "connection": "{{ lab_connection }}"},
+                "interface": "{{ lab_device }}",
+            }
+        ]
+    },
+    "ppp": {
+        "endpoint_group_identities": [
+            {"name": "inside", "tunnel": {"type": "ppp", "connection": "{{ lab_connection }}"}}
+        ]
+    },
 }
 
 
@@ -108,9 +122,9 @@ class Controller:
 
 @pytest.fixture(scope="module")
 def lab() -> t.Iterator[Lab]:
-    """A split WireGuard, a full OpenVPN and a full WireGuard client; what lies below /usr/local is each one's own.
+    """A client of each kind, and a full WireGuard client; what lies below /usr/local is each one's own.
 
-    The last one has a container, and a strict reverse path filter, as some distributions set it.
+    That last one has a container, and a strict reverse path filter, as some distributions set it.
     """
     if os.geteuid() != 0:
         pytest.fail("functional tests need root: they make network namespaces")
@@ -118,6 +132,8 @@ def lab() -> t.Iterator[Lab]:
         for name, kind, mode in (
             ("split", "wireguard", "split"),
             ("ovpn", "openvpn", "full"),
+            ("oconn", "openconnect", "full"),
+            ("ppp", "ppp", "split"),
             ("full", "wireguard", "full"),
         ):
             client = lab.client(name, kind, mode=mode, container=name == "full", rp_filter=int(name == "full"))
@@ -162,7 +178,7 @@ def routing(client: Client) -> str:
 def files(client: Client) -> list[str]:
     """What is on a host below the directories that the collection may write to."""
     found = client.host.run(
-        ["sh", "-c", "find /usr/local /etc/fleetvpn /etc/systemd /etc/iproute2 2>&1 || true"]
+        ["sh", "-c", "find /usr/local /etc/fleetvpn /etc/systemd /etc/iproute2 /etc/vpnc /etc/ppp 2>&1 || true"]
     ).stdout
     return [line for line in found.splitlines() if "fleetvpn" in line and "No such file" not in line]
 
@@ -171,7 +187,11 @@ def by_name(lab: Lab, name: str) -> Client:
     return next(client for client in lab.clients if client.name == name)
 
 
-WORKING = ("split", "ovpn")
+WORKING = ("split", "ovpn", "oconn", "ppp")
+HOOKS = {
+    "oconn": {"/etc/vpnc/connect.d/fleetvpn": "644", "/etc/vpnc/post-connect.d/fleetvpn": "644"},
+    "ppp": {"/etc/ppp/ip-pre-up.d/fleetvpn": "755", "/etc/ppp/ip-up.d/fleetvpn": "755"},
+}
 
 
 class TestStory:
@@ -199,6 +219,11 @@ class TestStory:
         assert ran.status == 0, ran.text
         wrong = [row for row in lab.survey() if row.client in WORKING and not row.arrived]
         assert wrong == []
+
+    @pytest.mark.parametrize("name", HOOKS)
+    def test_the_hooks_of_clients_that_can_wait_are_roots_alone(self, lab: Lab, name: str) -> None:
+        told = by_name(lab, name).host.shell("stat -c '%n %U:%G %a' /etc/vpnc/*.d/fleetvpn /etc/ppp/*.d/fleetvpn || :")
+        assert told.splitlines() == [f"{path} root:root {mode}" for path, mode in HOOKS[name].items()]
 
     def test_a_second_run_is_one_task_and_changes_nothing(self, controller: Controller) -> None:
         ran = controller.play("--limit", ",".join(WORKING))
@@ -245,11 +270,12 @@ class TestStory:
             assert routing(by_name(lab, name)) == self.before[name]
             left = [path for path in files(by_name(lab, name)) if "site-packages" not in path]
             assert left == ["/usr/local/lib/fleetvpn"]
+        assert by_name(lab, "oconn").host.run(["test", "-e", "/etc/vpnc"], check=False).returncode == 1
 
     def test_removal_can_be_repeated(self, controller: Controller) -> None:
         ran = controller.play("--limit", ",".join(WORKING), endpoint_state="absent")
         assert ran.status == 0, ran.text
-        assert [ran.recap(name)["changed"] for name in WORKING] == [0, 0]
+        assert [ran.recap(name)["changed"] for name in WORKING] == [0] * len(WORKING)
 
     def test_no_private_key_was_ever_said_or_written(self, lab: Lab, controller: Controller) -> None:
         said = "\n".join(controller.everything)
@@ -259,7 +285,7 @@ class TestStory:
             )
             keys = re.findall(r"PrivateKey = (\S+)|-----BEGIN[A-Z ]*PRIVATE KEY-----\n(\S+)", found.stdout)
             secrets = {key for pair in keys for key in pair if key}
-            assert secrets, client.name
+            assert bool(secrets) == (client.tunnel.kind in ("wireguard", "openvpn")), client.name
             for secret in secrets:
                 assert secret not in said
 

@@ -22,14 +22,42 @@ from .capture import Capture
 from .holders import Holders
 from .host import Host
 from .inventory import write_inventory
+from .machines import Machine
+from .nebula import Nebula, NebulaGateway
+from .openconnect import Openconnect, OpenconnectGateway
 from .openvpn import Openvpn, OpenvpnGateway
+from .ppp import Ppp
 from .probes import Answer, Conversation, Probe
 from .responder import PORT, Responder
 from .runs import Run
 from .standin import Standin
+from .strongswan import Strongswan, StrongswanGateway
 from .survey import Row, survey
+from .tinc import Tinc, TincGateway
 from .tunnel import MODES, Client, Tunnel, connect
 from .wireguard import Wireguard, WireguardGateway
+
+# The tunnels that there are: what makes the client's end, and the attribute of Lab that is its other end.
+KINDS: dict[str, tuple[t.Callable[..., Tunnel], str]] = {
+    "ipsec": (Strongswan, "strongswan_gateway"),
+    "nebula": (Nebula, "nebula_gateway"),
+    "openconnect": (Openconnect, "openconnect_gateway"),
+    "openvpn": (Openvpn, "openvpn_gateway"),
+    "ppp": (Ppp, "gateway"),
+    "standin": (Standin, "gateway"),
+    "tinc": (Tinc, "tinc_gateway"),
+    "wireguard": (Wireguard, "wireguard_gateway"),
+}
+_POOLS = {
+    "ipsec": plan.IPSEC_POOL,
+    "nebula": plan.NEBULA_POOL,
+    "openconnect": plan.OPENCONNECT_POOL,
+    "openvpn": plan.OPENVPN_POOL,
+    "ppp": plan.PPP_POOL,
+    "standin": plan.OTHER_POOL,
+    "tinc": plan.TINC_POOL,
+    "wireguard": plan.WIREGUARD_POOL,
+}
 
 
 class Lab:
@@ -62,8 +90,12 @@ class Lab:
         self._keepalive = keepalive
         self._wireguard: WireguardGateway | None = None
         self._openvpn: OpenvpnGateway | None = None
+        self._strongswan: StrongswanGateway | None = None
+        self._tinc: TincGateway | None = None
+        self._nebula: NebulaGateway | None = None
+        self._openconnect: OpenconnectGateway | None = None
         self._lans: dict[int, tuple[Host, Host]] = {}
-        self._counts = {"lan": 0, "cloud": 0, "second": 0, "wireguard": 0, "openvpn": 0, "standin": 0}
+        self._counts: dict[str, int] = {}
 
     @classmethod
     def fleet(cls, count: int = 6, *, mode: str = "split") -> Lab:
@@ -96,6 +128,12 @@ class Lab:
         self.hosts[name] = self._holders.make(name, private=private)
         return self.hosts[name]
 
+    def _machine(self, name: str) -> Host:
+        machine = Machine(self.run_id, name)
+        self._closing.append(machine.close)
+        self.hosts[name] = machine.host
+        return machine.host
+
     def link(self, one: Host, device: str, other: Host, peer: str, *, bridge: str | None = None) -> None:
         """A cable between two hosts, both ends up; the first end a port of a bridge if so said."""
         end: dict[str, t.Any] = {"ifname": peer, "net_ns_pid": other.pid}
@@ -122,14 +160,16 @@ class Lab:
         container: bool = False,
         pod: bool = False,
         rp_filter: int = 0,
+        systemd: bool = False,
     ) -> Client:
         """A new client, its tunnel configured and not yet started.
 
-        kind is wireguard, openvpn or standin, mode one of MODES, families those that it has inside.
+        kind is one of KINDS, mode one of MODES, families those that it has inside. With systemd it is a container of
+        podman, which cannot be rebooted here.
         """
         if mode not in MODES or (mode == "auto" and kind != "wireguard"):
             raise ValueError(f"mode: {mode}: one of {', '.join(MODES)}; auto for wireguard only")
-        host = self.host(name, private=True)
+        host = self._machine(name) if systemd else self.host(name, private=True)
         self._plugs[name] = self._plug(host, cloud, rp_filter)
         outside = self._plugs[name]()
         tunnel, inside = self._tunnel(kind, host, families, mode)
@@ -190,19 +230,14 @@ class Lab:
         client.pod = topology.pod(self, client.host) if pod else None
 
     def _tunnel(self, kind: str, host: Host, families: t.Sequence[int], mode: str) -> tuple[Tunnel, tuple[str, ...]]:
-        pools = {"wireguard": plan.WIREGUARD_POOL, "openvpn": plan.OPENVPN_POOL, "standin": plan.OTHER_POOL}
-        pool = pools[kind]
-        both = plan.inside(pool, self._next(kind))
+        both = plan.inside(_POOLS[kind], self._next(kind))
         inside = tuple(address for address, family in zip(both, (4, 6), strict=True) if family in families)
-        if kind == "wireguard":
-            return Wireguard(host, self.wireguard_gateway, inside, mode), inside
-        if kind == "standin":
-            return Standin(host, self.gateway, inside, mode), inside
-        return Openvpn(host, self.openvpn_gateway, inside, mode), inside
+        make, gateway = KINDS[kind]
+        return make(host, getattr(self, gateway), inside, mode), inside
 
     def _next(self, what: str) -> int:
-        self._counts[what] += 1
-        return self._counts[what] - 1
+        self._counts[what] = self._counts.get(what, -1) + 1
+        return self._counts[what]
 
     @property
     def wireguard_gateway(self) -> WireguardGateway:
@@ -218,6 +253,34 @@ class Lab:
             directory = self._run.directory / "openvpn"
             self._openvpn = OpenvpnGateway(self.gateway, directory, self._keepalive)
         return self._openvpn
+
+    @property
+    def strongswan_gateway(self) -> StrongswanGateway:
+        """The gateway's strongSwan, made when it is first asked for."""
+        if self._strongswan is None:
+            self._strongswan = StrongswanGateway(self.gateway)
+        return self._strongswan
+
+    @property
+    def tinc_gateway(self) -> TincGateway:
+        """The gateway's tinc, made when it is first asked for."""
+        if self._tinc is None:
+            self._tinc = TincGateway(self.gateway)
+        return self._tinc
+
+    @property
+    def nebula_gateway(self) -> NebulaGateway:
+        """The gateway's Nebula, made when it is first asked for."""
+        if self._nebula is None:
+            self._nebula = NebulaGateway(self.gateway, self._run.directory / "nebula")
+        return self._nebula
+
+    @property
+    def openconnect_gateway(self) -> OpenconnectGateway:
+        """The gateway's ocserv, made when it is first asked for."""
+        if self._openconnect is None:
+            self._openconnect = OpenconnectGateway(self.gateway, self._run.directory / "openconnect")
+        return self._openconnect
 
     @property
     def run_id(self) -> str:

@@ -22,6 +22,9 @@ packages=(
     python3 python3-apt python3-pyroute2 python3-venv sudo
     iproute2 nftables conntrack iputils-ping tcpdump network-manager
     wireguard-tools wireguard-go openvpn openssl
+    ocserv openconnect vpnc-scripts network-manager-openconnect ppp tinc nebula
+    network-manager-openvpn ifupdown netplan.io firewalld
+    charon-systemd strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins libcharon-extauth-plugins
 )
 
 image_name() {
@@ -47,8 +50,8 @@ make_rootfs() {
     fi
     # debootstrap is content with packages that it could not configure; dpkg is not.
     test -z "$(chroot "$rootfs" dpkg --audit | tee /dev/stderr)"
-    # A scenario that wants NetworkManager or networkd enables it; by default nothing configures a device unasked.
-    chroot "$rootfs" systemctl disable NetworkManager NetworkManager-wait-online
+    # A scenario that wants one of them enables it; by default nothing configures a device, or listens, unasked.
+    chroot "$rootfs" systemctl disable NetworkManager NetworkManager-wait-online networking firewalld ocserv strongswan tinc
     rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/*
 }
 

@@ -36,6 +36,7 @@ REPOSITORY = "https://github.com/fleetvpn/fleetvpn.routing/"
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 FILTERS = sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml"))
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 GUIDES = sorted((ROOT / "docs/docsite/rst").glob("*.rst"))
 # All that people read; the examples of modules come from their EXAMPLES.
 TEXTS = [
@@ -47,7 +48,7 @@ TEXTS = [
 MARKDOWN_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 FULL_NAME = re.compile(r"(?<!ansible_collections\.)\bfleetvpn\.routing\.([a-z_]\w*)")
-VARIABLE = re.compile(r"(?<![\w/-])((?:endpoint|vpn_wireguard|vpn_openvpn)_[a-z]\w*)")
+VARIABLE = re.compile(r"(?<![\w/-])((?:endpoint|vpn_ipsec|vpn_openvpn|vpn_overlay|vpn_wireguard)_[a-z]\w*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 
@@ -180,19 +181,23 @@ class TestNames:
     @pytest.mark.parametrize("path", TEXTS, ids=name_of)
     def test_of_content_exist(self, path: Path) -> None:
         named = set(FULL_NAME.findall(read(path))) - {"git"}
-        assert named <= {*MODULES, *ROLES, *FILTERS}
+        assert named <= {*MODULES, *ROLES, *FILTERS, *PLAYBOOKS}
 
     @pytest.mark.parametrize("path", TEXTS, ids=name_of)
     def test_of_variables_exist(self, path: Path) -> None:
         known = {name for role in ROLES for name in role_options(role)}
         assert set(VARIABLE.findall(read(path))) - {*MODULES, *tags()} <= known
 
-    def test_of_modules_and_roles_in_the_readme_are_all_there_are(self) -> None:
+    def test_of_content_in_the_readme_are_all_there_are(self) -> None:
         table = read(ROOT / "README.md").partition("## Included content")[2].partition("\n## ")[0]
-        named: dict[str, list[str]] = {"module": [], "role": []}
-        for kind, cell in re.findall(r"^\| (module|role)s? ([^|]*)\|", table, re.MULTILINE):
+        named: dict[str, list[str]] = {"module": [], "role": [], "playbook": []}
+        for kind, cell in re.findall(r"^\| (module|role|playbook)s? ([^|]*)\|", table, re.MULTILINE):
             named[kind] += QUOTED.findall(cell)
-        assert (sorted(named["module"]), sorted(named["role"])) == (MODULES, ROLES)
+        assert {kind: sorted(names) for kind, names in named.items()} == {
+            "module": MODULES,
+            "role": ROLES,
+            "playbook": PLAYBOOKS,
+        }
 
     def test_of_make_targets_exist(self) -> None:
         targets = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
@@ -266,6 +271,31 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+class TestTests:
+    """A guide that says that something was tested names the test."""
+
+    def test_that_guides_name_exist(self) -> None:
+        named = [name for path in GUIDES for name in re.findall(r"``(test_\w+\.py(?:::\w+)+)``", read(path))]
+        assert len(named) > 15
+        assert [name for name in named if name not in set(existing_tests())] == []
+
+    def test_every_line_of_the_matrix_names_one_or_says_that_there_is_none(self) -> None:
+        matrix = read(ROOT / "docs/docsite/rst/guide_coexistence.rst").partition(".. list-table::")[2]
+        rows = re.findall(r"^   \* - (.*(?:\n     .*)+)", matrix.partition("\nsystemd-networkd\n---")[0], re.MULTILINE)
+        assert len(rows) > 15
+        assert [row for row in rows[1:] if not re.search(r"- (``test_\w+\.py::[\w:]+``|not tested)\Z", row)] == []
+
+
+def existing_tests() -> t.Iterator[str]:
+    """Classes and tests of the functional tests, by file and name."""
+    for path in (ROOT / "tests" / "functional").rglob("test_*.py"):
+        for node in ast.parse(read(path)).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                yield f"{path.name}::{node.name}"
+            if isinstance(node, ast.ClassDef):
+                yield from (f"{path.name}::{node.name}::{inner.name}" for inner in node.body if hasattr(inner, "name"))
+
+
 class TestNumbers:
     def test_the_version_is_one(self) -> None:
         assert yaml.safe_load(read(ROOT / "galaxy.yml"))["version"] == VERSION
@@ -327,3 +357,30 @@ def imported(path: Path) -> t.Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.level == depth:
             names = [node.module] if node.module else [alias.name for alias in node.names]
             yield from (name.partition(".")[0] for name in names)
+
+
+class TestThreats:
+    """The guide's tests are there."""
+
+    GUIDE = ROOT / "docs/docsite/rst/guide_threats.rst"
+    FILE = "tests/functional/recipe/test_threats.py"
+    NAMED = re.compile(r"``(?:(tests/\S+\.py)::)?((?:Test\w+::)?test_\w+)``")
+
+    def test_every_test_that_it_names_exists(self) -> None:
+        named = {(file or self.FILE, test) for file, test in self.NAMED.findall(read(self.GUIDE))}
+        assert len(named) > 5
+        assert sorted(named - {(file, test) for file, _test in named for test in names_in(ROOT / file)}) == []
+
+    def test_every_threat_has_a_measure_a_test_and_what_stays_exposed(self) -> None:
+        rows = re.findall(r"^   \* - (.*?)(?=^   \* - |^\S|\Z)", read(self.GUIDE), re.MULTILINE | re.DOTALL)
+        assert len(rows) > 10
+        assert [row for row in rows if len(re.findall(r"^     - \S", row, re.MULTILINE)) != 3] == []
+
+
+def names_in(path: Path) -> t.Iterator[str]:
+    """The tests of a file as pytest names them."""
+    for node in ast.parse(read(path)).body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef))

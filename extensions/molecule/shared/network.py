@@ -24,16 +24,23 @@ HOSTS = (*CLIENTS, "fvt-internet", "fvt-gateway", "fvt-lan", "fvt-split-pod", "f
 NEIGHBOUR = plan.in_lan(0, 200)
 # A packet into a bridge is seen on the bridge and on its port.
 BRIDGE = frozenset({"br0", "c0"})
-TUNNELS = {"wireguard": ("wg0", plan.WIREGUARD_POOL), "openvpn": ("tun0", plan.OPENVPN_POOL)}
+TUNNELS = {
+    "ipsec": ("ipsec0", plan.IPSEC_POOL),
+    "openconnect": ("oc0", plan.OPENCONNECT_POOL),
+    "openvpn": ("tun0", plan.OPENVPN_POOL),
+    "overlay": ("tinc0", plan.TINC_POOL),
+    "wireguard": ("wg0", plan.WIREGUARD_POOL),
+}
 _SOCKETS = (("icmp", True), ("tcp", True), ("udp", True), ("udp", False))
 
 
 @dataclasses.dataclass(frozen=True)
 class Client:
-    """An endpoint: its addresses, IPv4 and IPv6, and its tunnel."""
+    """An endpoint: its addresses, IPv4 and IPv6, and its tunnel. C(shift): its inside ones are that many further on."""
 
     name: str
     kind: str
+    shift: int = 0
 
     @property
     def tunnel(self) -> str:
@@ -41,7 +48,7 @@ class Client:
 
     @property
     def inside(self) -> tuple[str, str]:
-        return plan.inside(TUNNELS[self.kind][1], CLIENTS.index(self.name))
+        return plan.inside(TUNNELS[self.kind][1], CLIENTS.index(self.name) + self.shift)
 
     @property
     def outside(self) -> tuple[str, str]:

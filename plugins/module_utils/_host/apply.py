@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
+from .._confirm import restore
 from .._converge import Request, Result, converge
-from .._errors import RoutingError
+from .._errors import NotSupported, RoutingError
 from .._model.operation import Operation
 from .._recipe.closed import backstops_alone
-from .._store import Record, objects_of
+from .._record import Record, guard_of, objects_of
 from .._surroundings import Host
 from .sets import Kept, kept_sets, readable_stores
 
@@ -44,6 +46,8 @@ class Applied:
         lines = list(self.result.warnings) if self.result else []
         if self.kept.record is not None and self.kept.record.fallback:
             lines.append("its file is unreadable, the last readable generation stands in for it")
+        if self.kept.armed is not None:
+            lines.append(self.kept.armed.line())
         return [f"{self.kept.name}: {line}" for line in lines]
 
 
@@ -52,7 +56,11 @@ def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> li
 
     Raises InvalidInput for an unknown set, NotPermitted.
     """
-    with Host(kernel, netns, persistent=False).lock():
+    host = Host(kernel, netns)
+    with host.lock():
+        armed = host.window.read()
+        if armed is not None and armed.expired:
+            restore(kernel, host, armed)
         return converge_sets(kernel, netns, only)
 
 
@@ -85,6 +93,7 @@ def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry
         params=kept.record.declaration,
         prune=prune and kept.record.meta.get("prune", True),
         dry_run=dry_run,
+        waiting=kept.armed is not None,
         # What a user declared stays in force, backstops and all, when the host around it changes.
         undo_wrong=False,
         meta=kept.record.meta,
@@ -98,11 +107,15 @@ def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry
 
 
 def close(kernel: Kernel, record: Record) -> None:
-    """What could not be applied leaves at least no address of a tunnel open: add the backstops that are missing."""
+    """What could not be applied leaves at least no address of a tunnel open: put missing backstops and guard back."""
     rules, _routes = objects_of(record)
     wanted = backstops_alone(rules, record.numbers["priority_base"])
     present = {(rule, rule.protocol) for family in (4, 6) for rule in kernel.rules(family)}
     kernel.apply([Operation("add", rule) for rule in wanted if (rule, rule.protocol) not in present])
+    guard = guard_of(record)
+    with contextlib.suppress(NotSupported):  # the backstops are all that a host without nft has
+        if guard is not None and kernel.guard(guard.table) != guard:
+            kernel.apply([Operation("add", guard)])
 
 
 def _identity_text(entry: t.Mapping[str, t.Any]) -> str:

@@ -15,14 +15,13 @@ import stat
 import typing as t
 
 from .._errors import Conflict, NotPermitted
-from .._model.operation import LinkGroup, Operation
+from .._model.operation import LinkGroup, Operation, OwnLink, Sysctl
 from .._recipe.closed import backstops_alone
-from .._store import objects_of
+from .._record import Record, guard_of, objects_of
 
 if t.TYPE_CHECKING:
     import pathlib
 
-    from .._store import Record
     from .apply import Applied
 
 FILE = "history.json"
@@ -55,7 +54,7 @@ def repairs(applied: Applied) -> list[Repair]:
         return []
     rules, routes = objects_of(record)
     # A round that failed, or had to wait, put backstops in that the next one takes away.
-    ours = {*rules, *routes, *backstops_alone(rules, record.numbers["priority_base"])}
+    ours = {*rules, *routes, *backstops_alone(rules, record.numbers["priority_base"]), *_others(record)}
     plan = result.plan.operations
     added = {operation.target for operation in plan if operation.op == "add"}  # what comes and goes in one plan is none
     return [
@@ -70,7 +69,15 @@ def _is_repair(operation: Operation, record: Record, ours: t.Container[object]) 
     target = operation.target
     if isinstance(target, LinkGroup):
         return target.name in record.groups and target.group == record.numbers["group"]
+    if isinstance(target, Sysctl):
+        return target.name in record.sysctls
     return (operation.op != "remove") == (target in ours)
+
+
+def _others(record: Record) -> t.Iterator[object]:
+    """What a set has besides rules and routes."""
+    yield guard_of(record)
+    yield from (OwnLink(name) for name in record.links)
 
 
 def _repair(name: str, operation: Operation) -> Repair:

@@ -34,7 +34,11 @@ class Variables:
 
 
 CLIENTS = {
+    "openconnect": Variables(
+        "reason", ("TUNDEV",), ("INTERNAL_IP4_ADDRESS", "INTERNAL_IP6_ADDRESS", "INTERNAL_IP6_NETMASK")
+    ),
     "openvpn": Variables("script_type", ("dev",), ("ifconfig_local", "ifconfig_ipv6_local")),
+    "ppp": Variables("PPP_EVENT", ("PPP_IFACE",), ("PPP_LOCAL", "PPP_REMOTE")),
 }
 
 

@@ -20,7 +20,11 @@ from .rule import Rule
 
 FAMILIES = (4, 6)
 RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
-TUNNEL_TYPES = ("wireguard", "openvpn")
+SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
+STRICT_EGRESS = ("true", "any", "false")
+TUNNEL_TYPES = ("ipsec", "openconnect", "openvpn", "overlay", "ppp", "wireguard")
+# tailscaled's usual device, and what it sets on its own sockets.
+TAILSCALE, TAILSCALE_DEVICE, TAILSCALE_MARK = "tailscale", "tailscale0", "0x80000/0xff0000"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
 # A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
 DEVICE = re.compile(r"[^\s/:]{1,15}\Z")
@@ -48,6 +52,28 @@ class Outer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pin:
+    """Sockets that cannot bind an address, told by what they send from: IP protocol, source port, user ids."""
+
+    ipproto: int | None = None
+    sport: tuple[int, int] | None = None
+    uidrange: tuple[int, int] | None = None
+
+    def text(self) -> str:
+        """As a policy rule shows it."""
+        rule = Rule(4, 1, action="nop", **dataclasses.asdict(self)).text()
+        return rule.partition("from all ")[2].rpartition(" ")[0]
+
+    def overlaps(self, other: Pin) -> bool:
+        """Whether one packet may match both."""
+        return (
+            (None in (self.ipproto, other.ipproto) or self.ipproto == other.ipproto)
+            and _meet(self.sport, other.sport)
+            and _meet(self.uidrange, other.uidrange)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Identity:
     """A named set of local addresses, or a pool that they come from, with one way out."""
 
@@ -67,12 +93,19 @@ class Identity:
     outer: Outer = Outer()
     mtu: int | None = None
     advmss: int | None = None
+    pin: tuple[Pin, ...] = ()
+    follow_connections: bool = False
     families: tuple[int, ...] = FAMILIES
 
     @property
     def by_tunnel(self) -> bool:
         """Whether it leaves by a tunnel; every other identity is one of the uplink."""
         return self.tunnel is not None or self.gateway == ("none",)
+
+    @property
+    def found_by_address(self) -> bool:
+        """Whether its device is the one that holds its addresses: of IPsec, where nothing else is said."""
+        return self.tunnel is not None and self.tunnel.type == "ipsec" and not self.interface
 
     def gateway_in(self, family: int) -> str | None:
         """The gateway that was written down for a family."""
@@ -103,6 +136,11 @@ class Declaration:
     unbound: str = "keep"
     unbound_local: str = "none"
     unbound_forwarded: tuple[str, ...] = ()
+    unbound_backstop: bool = False
+    mark: tuple[int, int] | None = None  # the first value, and the mask of the field that is ours
+    sysctls: tuple[str, ...] = ()  # words of SYSCTLS: what may be changed
+    strict_egress: str = "true"  # one of STRICT_EGRESS
+    strict_ingress: bool = False
     numbers: Numbers = Numbers()
 
 
@@ -114,6 +152,7 @@ def parse_identities(entries: t.Sequence[Params], tables: Tables) -> tuple[Ident
     _refuse_shared(identities, "table", lambda identity: [identity.table] if identity.table else [])
     _refuse_shared(identities, "priority", lambda identity: [identity.priority] if identity.priority else [])
     _refuse_overlaps(identities)
+    _refuse_overlapping_pins(identities)
     return identities
 
 
@@ -121,9 +160,10 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
     """One identity, right in itself."""
     given = {key: value for key, value in entry.items() if value is not None}
     table = given.get("table")
+    tunnel = _tunnel(given.get("tunnel"), f"{field}.tunnel")
     identity = Identity(
         name=parse_name(given.get("name"), f"{field}.name"),
-        tunnel=_tunnel(given.get("tunnel"), f"{field}.tunnel"),
+        tunnel=tunnel,
         interface=_devices(given.get("interface"), f"{field}.interface", "auto"),
         address_interface=_devices(given.get("address_interface"), f"{field}.address_interface", "any"),
         addresses=tuple(dict.fromkeys(_address(a, f"{field}.addresses") for a in given.get("addresses") or ())),
@@ -135,9 +175,11 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
         required=given.get("required", False),
         destinations=tuple(_prefix(d, f"{field}.destinations") for d in given.get("destinations") or ()),
         destinations_backstop=given.get("destinations_backstop", False),
-        outer=_outer(given.get("outer") or {}, f"{field}.outer"),
+        outer=_outer(given.get("outer") or _known_outer(tunnel), f"{field}.outer"),
         mtu=given.get("mtu"),
         advmss=given.get("advmss"),
+        pin=tuple(_pin(entry, f"{field}.pin[{index}]") for index, entry in enumerate(given.get("pin") or ())),
+        follow_connections=given.get("follow_connections", False),
         families=tuple(int(family[-1]) for family in given.get("families") or ("ipv4", "ipv6")),
     )
     _check_identity(identity, field)
@@ -164,6 +206,13 @@ def _check_identity(identity: Identity, field: str) -> None:
             field=field,
             value=identity.name,
             accepted="at least one of addresses, pools, interface, tunnel",
+        )
+    if identity.found_by_address and not (identity.addresses or identity.pools):
+        raise InvalidInput(
+            "has a device that is found by its addresses, and none are given",
+            field=field,
+            value=identity.name,
+            accepted="at least one of addresses, pools, interface",
         )
     known = {family_of(text) for text in (*identity.addresses, *identity.pools)}
     for family in known - set(identity.families):
@@ -255,6 +304,49 @@ def _outer(value: Params, field: str) -> Outer:
     rule = Rule.from_params({"family": "ipv4", "priority": 1, "action": "nop", **given}, field=field)
     mark = None if rule.fwmark is None else (rule.fwmark, 0xFFFFFFFF if rule.fwmask is None else rule.fwmask)
     return Outer(mark, rule.uidrange)
+
+
+def _pin(value: Params, field: str) -> Pin:
+    """What a pin selects, read by the same rules as a policy rule."""
+    given = {key: item for key, item in value.items() if item is not None}
+    if not given:
+        raise InvalidInput("selects nothing", field=field, accepted="ipproto with sport, uidrange, or both")
+    rule = Rule.from_params({"family": "ipv4", "priority": 1, "action": "nop", **given}, field=field)
+    if rule.uidrange is not None and rule.uidrange[0] == 0:
+        raise InvalidInput(
+            "holds user 0, and so all that the kernel itself sends",
+            field=f"{field}.uidrange",
+            value=given["uidrange"],
+            accepted="users other than root, or ipproto with sport",
+        )
+    return Pin(rule.ipproto, rule.sport, rule.uidrange)
+
+
+def _meet(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])
+
+
+def _refuse_overlapping_pins(identities: t.Sequence[Identity]) -> None:
+    pins = [
+        (identity, f"identities[{index}].pin[{place}]", pin)
+        for index, identity in enumerate(identities)
+        for place, pin in enumerate(identity.pin)
+    ]
+    for position, (_identity, field, pin) in enumerate(pins):
+        for other, _field, earlier in pins[:position]:
+            if pin.overlaps(earlier):
+                raise InvalidInput(
+                    f"selects what a pin of identity {other.name} selects",
+                    field=field,
+                    value=pin.text(),
+                    accepted="pins that no packet matches twice",
+                )
+
+
+def _known_outer(tunnel: Tunnel | None) -> Params:
+    """The mark that a client always sets on its own packets, whatever its configuration says."""
+    words = () if tunnel is None else (tunnel.manager, tunnel.connection)
+    return {"fwmark": TAILSCALE_MARK} if TAILSCALE in words or TAILSCALE_DEVICE in words else {}
 
 
 def _refuse_shared(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .guard import Guard
 from .route import Route
 from .rule import Rule
 
 
 @dataclasses.dataclass(frozen=True)
 class LinkGroup:
-    """The device group of a link: the one thing of a foreign device that is ever written."""
+    """The device group of a link: the one thing of a foreign device that is written unasked."""
 
     name: str
     group: int
@@ -26,12 +27,40 @@ class LinkGroup:
         return f"dev {self.name} group {self.group}"
 
 
-Target = t.Union[Rule, Route, LinkGroup]
+@dataclasses.dataclass(frozen=True)
+class Sysctl:
+    """A value below /proc/sys/net. C(name) is its path there, such as C(ipv4/conf/eth0/rp_filter)."""
+
+    name: str
+    value: str
+
+    def text(self) -> str:
+        """As sysctl(8) takes it: a dot in a device's name is written as a slash."""
+        return f"net.{self.name.translate(str.maketrans('./', '/.'))}={self.value}"
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnLink:
+    """A device of our own that leads nowhere: no addresses, no ports, and nobody at its other end."""
+
+    name: str
+    up: bool = True
+
+    def text(self) -> str:
+        """As `ip link` takes it."""
+        return f"dev {self.name} addrgenmode none {'up' if self.up else 'down'}"
+
+
+_KINDS = {Rule: "rule", Route: "route", LinkGroup: "group", Sysctl: "sysctl", OwnLink: "link", Guard: "guard"}
+Target = t.Union[Rule, Route, LinkGroup, Sysctl, OwnLink, Guard]
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """C(op) is add, replace, remove (rules, routes) or set (device groups); C(before) is what is displaced."""
+    """C(op) is add, replace, remove (rules, routes, links, guard) or set (groups, sysctls, links that are down or up).
+
+    C(before) is what is displaced.
+    """
 
     op: str
     target: Target
@@ -39,8 +68,8 @@ class Operation:
 
     @property
     def kind(self) -> str:
-        """rule, route or group."""
-        return {Rule: "rule", Route: "route", LinkGroup: "group"}[type(self.target)]
+        """rule, route, group, sysctl, link or guard."""
+        return _KINDS[type(self.target)]
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""

@@ -41,6 +41,18 @@ class Address:
 
 
 @dataclasses.dataclass(frozen=True)
+class Policy:
+    """An IPsec policy for what this host sends: packets from C(src) to C(dst) are encrypted.
+
+    With an C(if_id) only those that leave by the XFRM interface of that number.
+    """
+
+    src: str
+    dst: str
+    if_id: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Flow:
     """A question to the kernel: which way would this packet go?"""
 
@@ -54,6 +66,7 @@ class Flow:
     ipproto: int | None = None
     sport: int | None = None
     dport: int | None = None
+    tos: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,15 +12,20 @@ import typing as t
 
 from .._errors import InvalidInput
 from .._model.declaration import Declaration
+from .._model.guard import assemble, table_of
 from .._model.operation import LinkGroup
 from .._model.route import Route
 from .._plan import Desired
-from .facts import Facts, uplink_devices
+from .facts import Facts, devices_of, uplink_devices
+from .follow import follow_piece
+from .guard import Ground, guard_pieces
 from .local import local_devices, local_routes
+from .nowhere import barred_routes, closed_families, nowhere_links, nowhere_piece, nowhere_routes
 from .rules import build_rules
+from .sysctls import missing_sysctls, sysctls
 from .tables import destination_routes, way_routes
 from .twins import keep_first, refuse_twins
-from .ways import LOCAL, Way, find_ways
+from .ways import SharedTables, Way, find_ways, tunnels_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Outcome:
 
     desired: Desired
     ways: tuple[Way, ...]
-    local: int  # the number of T_loc
+    shared: SharedTables
     ready: frozenset[tuple[str, int]]  # (way, family) pairs that have a usable default now
     names: tuple[tuple[str, int], ...]  # tables to be named
     internal: tuple[str, ...] = ()  # host-internal devices
@@ -43,22 +48,38 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
     had it first keeps it, and a warning says so.
     """
     _refuse_unknown_unbound(declaration)
-    ways, local = find_ways(declaration, facts)
+    ways, shared = find_ways(declaration, facts)
     warnings = keep_first(ways, facts) if patient else refuse_twins(ways, facts)
+    closed = closed_families(declaration, ways, facts)
     uplinks = [way for way in ways if not way.identity.by_tunnel]
     several = len({way.device for way in uplinks if way.device}) > 1
     routes = [r for way in ways for r in way_routes(way, declaration, facts, several_uplinks=several)]
     ready = frozenset((way.key, r.family) for way in ways for r in routes if _is_default_of(way, r))
     internal = _internal(declaration, ways, facts) if ways else []
-    routes += local_routes(_prefixes(declaration), internal, facts, local, declaration.numbers.protocol)
+    near = local_routes(_prefixes(declaration), internal, facts, shared.local, declaration.numbers.protocol)
+    routes += near
     routes += [r for way in ways for r in destination_routes(way, declaration, facts)]
+    routes += nowhere_routes(closed, shared, declaration.numbers.protocol)
+    routes += barred_routes(facts, shared, declaration.numbers.protocol)
+    links = nowhere_links(closed, shared)
     desired = Desired(
-        rules=(*build_rules(declaration, ways, local, ready, facts), *declaration.rules),
+        rules=(*build_rules(declaration, ways, shared, ready, facts), *declaration.rules),
         routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
         groups=_groups(declaration, ways, facts, several=several),
+        sysctls=sysctls(declaration, ways, facts),
+        links=links,
+        guard=assemble(
+            table_of(declaration.name),
+            [
+                *guard_pieces(declaration, _ground(declaration, ways, facts, internal, near)),
+                nowhere_piece(links),
+                follow_piece(declaration, ways, facts),
+            ],
+        ),
     )
-    names = _names(declaration, ways, local)
-    return Outcome(desired, tuple(ways), local, ready, names, tuple(internal), tuple(warnings))
+    warnings += missing_sysctls(ways, facts, desired.sysctls)
+    names = _names(declaration, ways, shared)
+    return Outcome(desired, tuple(ways), shared, ready, names, tuple(internal), tuple(warnings))
 
 
 def _is_default_of(way: Way, route: Route) -> bool:
@@ -82,21 +103,37 @@ def _prefixes(declaration: Declaration) -> list[str]:
 
 def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> list[str]:
     devices = {way.device for way in ways if way.device}
-    outside = devices | set(uplink_devices(facts, devices))
+    outside = devices | set(uplink_devices(facts, tunnels_of(ways)))
     return local_devices(declaration.local_networks, facts, outside)
+
+
+def _carriers(ways: t.Sequence[Way], facts: Facts) -> set[str]:
+    """The devices of uplinks, also where a tunnel's egress is the uplink, as with policy-based IPsec."""
+    uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
+    return uplinks | set(uplink_devices(facts, tunnels_of(ways)))
+
+
+def _ground(
+    declaration: Declaration, ways: t.Sequence[Way], facts: Facts, internal: t.Sequence[str], near: t.Sequence[Route]
+) -> Ground:
+    """What the guard has to know. A prefix that is declared to be internal makes its devices so, uplinks apart."""
+    carriers = _carriers(ways, facts)
+    behind = {device for route in near for device in devices_of(route)} - carriers
+    return Ground(
+        tuple(ways), tuple(sorted(carriers)), tuple(sorted({*internal, *behind})), tuple(_prefixes(declaration))
+    )
 
 
 def _groups(declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, several: bool) -> tuple[LinkGroup, ...]:
     """The devices whose routes in main do not count for an uplink's address."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
-    carriers = uplinks | set(uplink_devices(facts, tunnels))
-    grouped = (tunnels - carriers) | (uplinks if several else set())
+    grouped = (tunnels_of(ways) - _carriers(ways, facts)) | (uplinks if several else set())
     return tuple(LinkGroup(name, declaration.numbers.group) for name in sorted(grouped) if facts.link(name))
 
 
-def _names(declaration: Declaration, ways: t.Sequence[Way], local: int) -> tuple[tuple[str, int], ...]:
+def _names(declaration: Declaration, ways: t.Sequence[Way], shared: SharedTables) -> tuple[tuple[str, int], ...]:
     """Table names, the set's name among them unless it is the usual one."""
     prefix = "fleetvpn" if declaration.name == "main" else f"fleetvpn_{declaration.name}"
-    own = ((f"{prefix}_{way.key}", way.table) for way in ways)
-    return (*declaration.tables, (f"{prefix}_{LOCAL}", local), *own) if ways else declaration.tables
+    own = {**shared.by_key(), **{way.key: way.table for way in ways}}
+    named = tuple((f"{prefix}_{key}", table) for key, table in own.items())
+    return (*declaration.tables, *named) if ways else declaration.tables

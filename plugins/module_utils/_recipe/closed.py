@@ -10,8 +10,8 @@ from __future__ import annotations
 import typing as t
 
 from .._model.rule import Rule
+from .block import END, EXEMPT
 from .facts import LOOPBACK, MAIN
-from .rules import END, EXEMPT
 
 ERRORS = ("unreachable", "prohibit", "blackhole")
 

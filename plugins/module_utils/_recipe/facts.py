@@ -14,12 +14,16 @@ import typing as t
 
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
+from .._model.path import ERRORS
 from .._model.route import Route
 from .._model.state import Address, Link
 
 LOOPBACK = "lo"
+NOWHERE_DEVICE = "fleetvpn0"  # of our own, see nowhere.py
 MAIN = 254
 LINK_SCOPE = 253
+WIDTH = {4: 32, 6: 128}
+KERNEL = 2  # RTPROT_KERNEL
 
 # Devices without a link layer, or of a kind that carries tunnels (ARPHRD_* of linux/if_arp.h).
 TUNNEL_ARPTYPES = frozenset({512, 768, 769, 776, 778, 823, 65534})
@@ -50,6 +54,7 @@ class Facts:
     )  # device -> gateways of lease or RA
     remembered: t.Mapping[str, Remembered] = dataclasses.field(default_factory=dict)
     is_free: t.Callable[[int], bool] = lambda table: True
+    sysctl: t.Callable[[str], str | None] = lambda path: None
 
     def link(self, name: str | None) -> Link | None:
         """The device of that name, if it is there."""
@@ -79,6 +84,13 @@ def is_default(route: Route) -> bool:
     return route.dst in ("0.0.0.0/0", "::/0")
 
 
+def error_routes(facts: Facts, protocol: int) -> list[Route]:
+    """What table main refuses in IPv6, unless it has a better route for the same prefix. C(protocol) is ours."""
+    six = [route for route in facts.main if route.family == 6]
+    best = {route.dst: route for route in sorted(six, key=lambda route: -route.metric)}
+    return [r for r in best.values() if r.type in ERRORS and r.protocol not in (protocol, KERNEL)]
+
+
 def by_nexthop(route: Route) -> list[Route]:
     """A route of several nexthops, or by a nexthop object, as routes of one nexthop each."""
     hops = route.nexthops or route.through
@@ -103,27 +115,50 @@ def looks_like_tunnel(link: Link | None) -> bool:
     return link is not None and (link.arptype in TUNNEL_ARPTYPES or link.kind in TUNNEL_KINDS)
 
 
-def tunnel_devices(declaration: Declaration, facts: Facts) -> dict[str, str]:
-    """The egress of each tunnel identity, present or not: identity name to device name."""
-    found = {}
-    for identity in declaration.identities:
-        if identity.by_tunnel:
-            device = tunnel_device(identity, facts)
-            if device is not None:
-                found[identity.name] = device
-    return found
+def tunnel_devices(declaration: Declaration, facts: Facts) -> set[str]:
+    """The devices that VPNs made, present or not; no uplink is among them that a tunnel identity leaves by."""
+    tunnels = [identity for identity in declaration.identities if identity.by_tunnel]
+    egresses = [(identity, tunnel_device(identity, facts)) for identity in tunnels]
+    return {device for identity, device in egresses if device and not leaves_by_uplink(identity, device, facts)}
+
+
+def leaves_by_uplink(identity: Identity, device: str | None, facts: Facts) -> bool:
+    """Whether a tunnel has no device of its own: policy-based IPsec, which encrypts what leaves by the uplink."""
+    if identity.interface == ("auto",):
+        return identity.by_tunnel
+    link = facts.link(device)
+    by_policy = identity.tunnel is not None and identity.tunnel.type == "ipsec"
+    return by_policy and link is not None and not looks_like_tunnel(link)
 
 
 def tunnel_device(identity: Identity, facts: Facts) -> str | None:
     """The device a tunnel identity leaves by: the one that matches, the one its client uses, or the last one known."""
+    uplink = next(iter(uplink_devices(facts, ())), None)
     if identity.interface == ("auto",):
-        return next((d for d in uplink_devices(facts, ()) if d), None)
+        return uplink
+    holders = [address.dev for address in roaming(identity, facts)] if identity.found_by_address else []
+    if holders:
+        return next((device for device in holders if looks_like_tunnel(facts.link(device))), uplink)
     present = matching(facts, identity.interface)
     if present:
         return present[0]
     plain = [name for name in identity.interface if not set(name) & set("*?[")]
     last = facts.remembered.get(identity.name)
     return facts.tunnels.get(identity.name) or (plain[0] if plain else None) or (last.device if last else None)
+
+
+def roaming(identity: Identity, facts: Facts) -> list[Address]:
+    """The addresses of a tunnel that may sit anywhere, on an uplink (strongSwan) or on lo (Libreswan) too.
+
+    Unless it is said that they may, one on a device that is no tunnel's counts only if it has no neighbours: a hotel's
+    network inside the pool is none of ours.
+    """
+    if not identity.by_tunnel or not (identity.address_interface == ("any",) or identity.found_by_address):
+        return []
+    inside = [a for a in facts.addresses if a.address in identity.addresses or covers(identity.pools, a.address)]
+    if identity.address_interface == ("any",):
+        return inside
+    return [a for a in inside if a.prefixlen == WIDTH[a.family] or looks_like_tunnel(facts.link(a.dev))]
 
 
 def uplink_devices(facts: Facts, tunnels: t.Collection[str]) -> list[str]:
@@ -140,13 +175,12 @@ def _uplinks_in(facts: Facts, family: int, tunnels: t.Collection[str]) -> list[s
 
 def server_routes(facts: Facts, family: int) -> list[Route]:
     """Host routes by a gateway of a real device: what VPN clients leave for their server when they take the default."""
-    width = 32 if family == 4 else 128
     return [
         route
         for route in facts.main
         if route.family == family
         and route.gateway
-        and ipaddress.ip_network(route.dst).prefixlen == width
+        and ipaddress.ip_network(route.dst).prefixlen == WIDTH[family]
         and not looks_like_tunnel(facts.link(route.dev))
     ]
 

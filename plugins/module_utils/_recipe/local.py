@@ -19,7 +19,7 @@ import typing as t
 from .._model.declaration import Network
 from .._model.route import Route
 from .._model.state import Link
-from .facts import LOOPBACK, Facts, devices_of, is_default
+from .facts import LOOPBACK, NOWHERE_DEVICE, Facts, devices_of, is_default
 
 # Ports that make a bridge an uplink's: hardware (no kind) and what stacks on hardware.
 UPLINK_PORTS = frozenset({None, "bond", "team", "vlan", "macvlan"})
@@ -28,7 +28,7 @@ UPLINK_PORTS = frozenset({None, "bond", "team", "vlan", "macvlan"})
 def local_devices(patterns: t.Sequence[str], facts: Facts, uplinks: t.Collection[str]) -> list[str]:
     """The host-internal devices: those named, and for C(auto) the bridges without an uplink port."""
     names = [link.name for link in facts.links if _is_local(link, patterns, facts)]
-    return [name for name in names if name not in uplinks and name != LOOPBACK]
+    return [name for name in names if name not in uplinks and name not in (LOOPBACK, NOWHERE_DEVICE)]
 
 
 def _is_local(link: Link, patterns: t.Sequence[str], facts: Facts) -> bool:
@@ -52,7 +52,7 @@ def local_routes(
     prefixes = [ipaddress.ip_network(pattern) for pattern in patterns if "/" in pattern]
     inside = [r for r in facts.main if not is_default(r) and _is_inside(r, devices, prefixes)]
     networks = [ipaddress.ip_network(route.dst) for route in inside]
-    foreign = [r for r in facts.main if r not in inside and not is_default(r) and _within(networks, r.dst)]
+    foreign = [r for r in facts.main if r not in inside and not is_default(r) and within(networks, r.dst)]
     copies = {r.key[2:]: dataclasses.replace(r, table=table, protocol=protocol, through=()) for r in inside}
     throws = {r.dst: throw(r, table, protocol) for r in foreign}
     preferred = [c for c in copies.values() if c.dst not in throws or _beats(c, c.dst, foreign)]
@@ -71,9 +71,10 @@ def throw(route: Route, table: int, protocol: int) -> Route:
 
 def _is_inside(route: Route, devices: t.Collection[str], prefixes: t.Sequence[Network]) -> bool:
     found = devices_of(route)
-    return (bool(found) and all(device in devices for device in found)) or _within(prefixes, route.dst)
+    return (bool(found) and all(device in devices for device in found)) or within(prefixes, route.dst)
 
 
-def _within(networks: t.Iterable[Network], dst: str) -> bool:
+def within(networks: t.Iterable[Network], dst: str) -> bool:
+    """Whether one of the networks holds the whole prefix."""
     inner = ipaddress.ip_network(dst)
     return any(outer.version == inner.version and inner.subnet_of(t.cast(t.Any, outer)) for outer in networks)

@@ -5,8 +5,7 @@
 # Private to this collection: no other code should import it.
 """The rules of a set, in the order in which they may safely appear.
 
-Where each stands in the block is decided by its kind alone (OFFSETS): exact addresses before pools, uplinks before
-tunnels, longer pools before shorter ones, unbound traffic last.
+Where each stands in the block does not depend on that, but on its kind alone.
 """
 
 from __future__ import annotations
@@ -18,61 +17,32 @@ from .._errors import InvalidInput
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
 from .._model.rule import Rule
-from .facts import LOOPBACK, MAIN, Facts, covers, matching, uplink_devices
-from .ways import Way
-
-BLOCK = 1000
-OUTER, BOUND, UPLINK, TUNNEL, POOL, LEAVE, PAIR, NEAR, MIDDLE, FAR, END = (
-    0, 100, 200, 300, 600, 990, 991, 992, 993, 994, 999,
-)  # fmt: skip
-EXEMPT = UPLINK + 99
-WIDTH = {4: 32, 6: 128}
-# wg-quick's clean-up deletes every rule with `suppress_prefixlength 0`; 1 suppresses defaults (and /1 halves) as well.
-SUPPRESS = 1
+from .block import BOUND, END, EXEMPT, OUTER, POOL, SUPPRESS, TUNNEL, UPLINK, Block, host
+from .facts import MAIN, WIDTH, Facts, covers, uplink_devices
+from .follow import follow_rules, marks_of
+from .unbound import SourceZero
+from .ways import SharedTables, Way, tunnels_of
 
 
-class Block:
-    """Makes rules at their place in the block of a set."""
-
-    def __init__(self, declaration: Declaration) -> None:
-        self.base = declaration.numbers.priority_base
-        self.group = declaration.numbers.group
-        self._protocol = declaration.numbers.protocol
-
-    @property
-    def end(self) -> int:
-        """The priority of the rule behind which the block is over."""
-        return self.base + END
-
-    def local(self, family: int, offset: int, **keys: t.Any) -> Rule:
-        """A rule for packets that this host sends."""
-        return self.rule(family, offset, iif=LOOPBACK, **keys)
-
-    def rule(self, family: int, offset: int, **keys: t.Any) -> Rule:
-        """A rule at C(offset) in the block."""
-        return Rule(family, self.base + offset, protocol=self._protocol, **keys)
-
-    def leave(self, family: int, offset: int, **keys: t.Any) -> Rule:
-        """A rule that takes packets out of the block."""
-        return self.local(family, offset, action="goto", goto=self.end, **keys)
-
-
-def build_rules(declaration: Declaration, ways: t.Sequence[Way], local: int, ready: t.Container[tuple[str, int]],
-                facts: Facts) -> list[Rule]:  # fmt: skip
+def build_rules(declaration: Declaration, ways: t.Sequence[Way], shared: SharedTables,
+                ready: t.Container[tuple[str, int]], facts: Facts) -> list[Rule]:  # fmt: skip
     """All rules of the set. C(ready) holds the (way, family) pairs whose table has a usable default."""
-    block = Block(declaration)
+    block, local = Block(declaration), shared.local
     uplinks = [way for way in ways if not way.identity.by_tunnel]
     tunnels = [way for way in ways if way.identity.by_tunnel]
+    marks = marks_of(declaration, ways)
+    source_zero = SourceZero(block, declaration, ways, shared, ready, facts)
     rules = []
     for family in (4, 6):
         rules += [block.rule(family, END, action="nop")]
         rules += [r for way in tunnels for r in _outer_rules(block, way.identity, family)]
+        rules += follow_rules(block, marks, family, shared, ready)
         rules += _exempt_rules(block, ways, family, facts)
         rules += [r for way in uplinks for r in _uplink_rules(block, way, family)]
         rules += [r for way in tunnels for r in _tunnel_rules(block, way, family, local, ready)]
         rules += [r for way in tunnels for r in _pool_rules(block, way, family, local, ready)]
         rules += [r for way in tunnels for r in _bound_rules(block, way, family)]
-        rules += _unbound_rules(block, declaration, ways, family, local, facts)
+        rules += source_zero.rules(family)
     return [rule for rule in rules if rule.action != "nop" or _has_more(rules, rule.family)]
 
 
@@ -93,14 +63,14 @@ def _outer_rules(block: Block, identity: Identity, family: int) -> list[Rule]:
 
 def _bound_rules(block: Block, way: Way, family: int) -> list[Rule]:
     """Sockets bound to the tunnel's device; IPv6 finds no way without it."""
-    if way.device is None or family not in way.identity.families or way.identity.interface == ("auto",):
+    if way.tunnel_device is None or family not in way.identity.families:
         return []
-    return [block.local(family, BOUND, oif=way.device, table=way.table)]
+    return [block.local(family, BOUND, oif=way.tunnel_device, table=way.table)]
 
 
 def _exempt_rules(block: Block, ways: t.Sequence[Way], family: int, facts: Facts) -> list[Rule]:
     """An uplink's address that nobody claims, inside a pool: without this a hotel's network cuts the laptop off."""
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
+    tunnels = tunnels_of(ways)
     claimed = {address for way in ways for address in way.addresses}
     pools = [pool for way in ways for pool in way.identity.pools]
     found = [a.address for device in uplink_devices(facts, tunnels) for a in facts.on(device, family)]
@@ -109,11 +79,6 @@ def _exempt_rules(block: Block, ways: t.Sequence[Way], family: int, facts: Facts
         for address in dict.fromkeys(found)
         if address not in claimed and covers(pools, address)
     ]
-
-
-def host(address: str) -> str:
-    """The prefix that holds one address."""
-    return f"{address}/{WIDTH[family_of(address)]}"
 
 
 def _uplink_rules(block: Block, way: Way, family: int) -> list[Rule]:
@@ -171,35 +136,3 @@ def _start(block: Block, identity: Identity, first: int, last: int) -> int:
             accepted=f"{block.base + first} to {block.base + last}",
         )
     return offset
-
-
-def _unbound_rules(block: Block, declaration: Declaration, ways: t.Sequence[Way], family: int, local: int,
-                   facts: Facts) -> list[Rule]:  # fmt: skip
-    """Traffic whose socket has chosen no source, by the identity that is asked for."""
-    way = next((way for way in ways if way.identity.name == declaration.unbound), None)
-    if way is None or family not in way.identity.families:
-        return []
-    rules = [block.leave(family, LEAVE, oif=device) for device in _uplink_names(ways, facts)]
-    if family == 6:
-        # A source-less IPv6 lookup matches no `from`; so everything with a source is taken out, half by half.
-        rules += [block.leave(6, PAIR, src=half) for half in ("::/1", "8000::/1")]
-    source_zero: dict[str, t.Any] = {"iif": LOOPBACK, **({"src": "0.0.0.0/32"} if family == 4 else {})}
-    forwarded = [{"iif": device} for device in matching(facts, declaration.unbound_forwarded)]
-    for selector in (source_zero, *forwarded):
-        rules += _lookups(block, declaration, way, family, local, selector)
-    return rules
-
-
-def _lookups(block: Block, declaration: Declaration, way: Way, family: int, local: int,
-             selector: t.Mapping[str, t.Any]) -> list[Rule]:  # fmt: skip
-    rules = [block.rule(family, NEAR, table=local, **selector)]
-    if declaration.unbound_local == "main":
-        rules.append(block.rule(family, MIDDLE, table=MAIN, suppress_prefixlength=SUPPRESS, **selector))
-    return [*rules, block.rule(family, FAR, table=way.table, **selector)]
-
-
-def _uplink_names(ways: t.Sequence[Way], facts: Facts) -> list[str]:
-    """The uplinks' devices: of the identities, else of main's default."""
-    tunnels = {way.device for way in ways if way.identity.by_tunnel and way.device}
-    named = [way.device for way in ways if not way.identity.by_tunnel and way.device]
-    return list(dict.fromkeys([*named, *uplink_devices(facts, tunnels)]))

@@ -13,10 +13,24 @@ import typing as t
 from .._errors import InvalidInput
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
-from .facts import Facts, Remembered, covers, matching, server_routes, tunnel_devices, uplink_devices
+from .facts import (
+    Facts,
+    Remembered,
+    covers,
+    error_routes,
+    leaves_by_uplink,
+    matching,
+    roaming,
+    server_routes,
+    tunnel_device,
+    tunnel_devices,
+    uplink_devices,
+)
 
 RETIRED = 4  # addresses kept for each family
 LOCAL = "local"  # the key of T_loc; no identity may have this name
+NOWHERE = "none"  # of the table that leads nowhere; nor this one
+BARRED = "keep"  # of the table with what main refuses; nor this one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +44,12 @@ class Way:
     gateways: tuple[str, ...]  # at most one for each family
     table: int
     retired: tuple[str, ...] = ()  # addresses that a tunnel had before; sockets may still send from them
+    by_uplink: bool = False  # a tunnel identity whose packets leave by an uplink: policy-based IPsec
+
+    @property
+    def tunnel_device(self) -> str | None:
+        """The device that its VPN made, if it has one."""
+        return self.device if self.identity.by_tunnel and not self.by_uplink else None
 
     def gateway(self, family: int) -> str | None:
         """The gateway in a family; None where the device needs none or none is known."""
@@ -52,8 +72,26 @@ class Way:
         }
 
 
-def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
-    """The ways of all identities, and the number of T_loc."""
+def tunnels_of(ways: t.Iterable[Way]) -> set[str]:
+    """The devices that VPNs made."""
+    return {way.tunnel_device for way in ways if way.tunnel_device is not None}
+
+
+class SharedTables(t.NamedTuple):
+    """The tables that belong to no way."""
+
+    local: int  # T_loc
+    nowhere: int | None = None  # if anything is to be closed
+    barred: int | None = None  # if main refuses anything that a tunnel would take
+
+    def by_key(self) -> dict[str, int]:
+        """Their numbers as a record keeps them."""
+        found = {LOCAL: self.local, NOWHERE: self.nowhere, BARRED: self.barred}
+        return {key: number for key, number in found.items() if number is not None}
+
+
+def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], SharedTables]:
+    """The ways of all identities, and the numbers of the other tables."""
     tunnels = tunnel_devices(declaration, facts)
     egresses = [
         (key, identity, device)
@@ -63,17 +101,32 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], int]:
     tables = _Tables(declaration, facts)
     local = tables.number(LOCAL, None)
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
-    return ways, local
+    closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
+    nowhere = tables.number(NOWHERE, None) if closed else None
+    return ways, SharedTables(local, nowhere, tables.number(BARRED, None) if _bars(declaration, facts) else None)
 
 
-def _egresses(identity: Identity, facts: Facts, tunnels: t.Mapping[str, str]) -> list[tuple[str, str | None]]:
+def _bars(declaration: Declaration, facts: Facts) -> bool:
+    """Whether main decides for unbound IPv6 traffic, refuses some of it, and a tunnel would take that."""
+    by_main = declaration.unbound == "keep" or declaration.unbound_local == "main"
+    tunnels = any(identity.by_tunnel and 6 in identity.families for identity in declaration.identities)
+    return by_main and tunnels and bool(error_routes(facts, declaration.numbers.protocol))
+
+
+def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:
+    """The uplinks' devices: of the identities, else of main's default."""
+    named = [way.device for way in ways if not way.identity.by_tunnel and way.device]
+    return list(dict.fromkeys([*named, *uplink_devices(facts, tunnels_of(ways))]))
+
+
+def _egresses(identity: Identity, facts: Facts, tunnels: t.Collection[str]) -> list[tuple[str, str | None]]:
     if identity.by_tunnel:
-        return [(identity.name, tunnels.get(identity.name))]
+        return [(identity.name, tunnel_device(identity, facts))]
     patterns = identity.interface or ("auto",)
     if patterns == ("auto",):
-        devices = _claimed(identity, facts) or uplink_devices(facts, set(tunnels.values()))
+        devices = _claimed(identity, facts) or uplink_devices(facts, tunnels)
     else:
-        devices = [device for device in matching(facts, patterns) if device not in tunnels.values()]
+        devices = [device for device in matching(facts, patterns) if device not in tunnels]
     last = facts.remembered.get(identity.name)
     first = devices[0] if devices else (last.device if last else None)
     return [(identity.name, first), *((f"{identity.name}.{device}", device) for device in devices[1:])]
@@ -92,7 +145,8 @@ def _way(key: str, identity: Identity, device: str | None, table: int, declarati
         addresses = _uplink_addresses(identity, device, declaration, facts)
     addresses = (*addresses, *_missed(identity, addresses, last, facts))
     addresses = tuple(a for a in addresses if family_of(a) in identity.families)
-    way = Way(key, identity, device, addresses, (), table, _retired(identity, addresses, last, facts))
+    retired = _retired(identity, addresses, last, facts)
+    way = Way(key, identity, device, addresses, (), table, retired, leaves_by_uplink(identity, device, facts))
     return dataclasses.replace(way, gateways=_gateways(way, facts, last))
 
 
@@ -126,8 +180,8 @@ def _missed(identity: Identity, found: t.Sequence[str], last: Remembered | None,
 def _tunnel_addresses(identity: Identity, device: str | None, facts: Facts) -> tuple[str, ...]:
     if identity.addresses:
         return identity.addresses
-    if identity.address_interface == ("any",):
-        return tuple(a.address for a in facts.addresses if covers(identity.pools, a.address))
+    if identity.address_interface == ("any",) or (identity.found_by_address and not identity.address_interface):
+        return tuple(address.address for address in roaming(identity, facts))
     holders = matching(facts, identity.address_interface) if identity.address_interface else [device or ""]
     return tuple(a.address for holder in holders for family in (4, 6) for a in facts.on(holder, family))
 
@@ -142,11 +196,18 @@ def _uplink_addresses(
         return tuple(a for a in identity.addresses if a in found)
     others = [other for other in declaration.identities if other is not identity]
     claimed = {address for other in others for address in other.addresses}
-    roaming = [pool for other in others if _may_sit_on(other, device) for pool in other.pools]
-    return tuple(a for a in found if a not in claimed and not covers(roaming, a))
+    claimed |= {a for other in others for a in _sitting_on(other, device, facts)}
+    return tuple(a for a in found if a not in claimed)
 
 
-def _may_sit_on(identity: Identity, device: str | None) -> bool:
+def _sitting_on(identity: Identity, device: str | None, facts: Facts) -> list[str]:
+    """The addresses of a tunnel identity that may sit on this uplink and do."""
+    if identity.by_tunnel and device is not None and device in identity.address_interface:
+        return [a.address for a in facts.addresses if a.dev == device and covers(identity.pools, a.address)]
+    return [address.address for address in roaming(identity, facts)]
+
+
+def may_sit_on(identity: Identity, device: str | None) -> bool:
     """Whether a tunnel identity says that its addresses may sit on this uplink."""
     return identity.by_tunnel and (
         identity.address_interface == ("any",) or (device is not None and device in identity.address_interface)
@@ -175,7 +236,8 @@ def _gateway(way: Way, family: int, facts: Facts, last: Remembered | None) -> st
     stated = way.identity.gateway_in(family)
     if stated and last is None:
         _refuse_lacking_family(way, family, stated)
-    if stated or way.identity.by_tunnel or way.identity.gateway != ("auto",):
+    through = way.identity.by_tunnel and not way.by_uplink
+    if stated or through or way.identity.gateway != ("auto",):
         return stated
     defaults = [r for r in facts.defaults(family) if r.dev == way.device]
     if defaults:

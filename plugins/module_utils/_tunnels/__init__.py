@@ -15,27 +15,50 @@ import pathlib
 import typing as t
 
 from .._errors import Conflict, InvalidInput
-from . import openvpn, wireguard
+from . import ipsec, openconnect, openvpn, overlay, ppp, wireguard
 from .client import Client, Wanted
+from .networkmanager import NETWORKMANAGER
 
 if t.TYPE_CHECKING:
     from .._model.declaration import Declaration, Identity, Tunnel
 
-__all__ = ["Client", "find_clients", "refuse_overtaking"]
+__all__ = ["Client", "find_clients", "refuse_lost_sockets", "refuse_overtaking", "told_clients"]
 
 _FIND: dict[str, t.Callable[[Wanted, pathlib.Path], Client]] = {
+    "ipsec": ipsec.find,
+    "openconnect": openconnect.find,
     "openvpn": openvpn.find,
+    "overlay": overlay.find,
+    "ppp": ppp.find,
     "wireguard": wireguard.find,
 }
 
 
-def find_clients(declaration: Declaration, root: pathlib.Path = pathlib.Path("/")) -> list[Client]:
-    """The client of every identity that has a tunnel. Raises InvalidInput where nothing says which device is meant."""
+Holder = t.Callable[[str], t.Optional[str]]
+
+
+def _nobody(_address: str) -> str | None:
+    return None
+
+
+def find_clients(
+    declaration: Declaration, root: pathlib.Path = pathlib.Path("/"), holder: Holder = _nobody
+) -> list[Client]:
+    """The client of every identity that has a tunnel. C(holder) tells which device has an address.
+
+    Raises InvalidInput where nothing says which device is meant.
+    """
     return [
-        _FIND[identity.tunnel.type](_wanted(identity, identity.tunnel, f"identities[{index}].tunnel"), root)
+        _FIND[identity.tunnel.type](_wanted(identity, identity.tunnel, f"identities[{index}]", holder), root)
         for index, identity in enumerate(declaration.identities)
         if identity.tunnel is not None
     ]
+
+
+def told_clients(clients: t.Iterable[Client], tables: t.Iterable[int], end: int, root: pathlib.Path) -> list[Client]:
+    """The clients, each with what it must be told of our C(tables), and of the priority where our last block ends."""
+    ours = tuple(tables)
+    return [ipsec.told(client, ours, end, root) if client.type == "ipsec" else client for client in clients]
 
 
 def refuse_overtaking(clients: t.Iterable[Client]) -> None:
@@ -51,13 +74,31 @@ def refuse_overtaking(clients: t.Iterable[Client]) -> None:
             )
 
 
-def _wanted(identity: Identity, tunnel: Tunnel, field: str) -> Wanted:
+def refuse_lost_sockets(declaration: Declaration, clients: t.Iterable[Client]) -> None:
+    """NetworkManager's OpenVPN changes its user after its first socket, whose packets a rule for user ids then misses:
+    with all unbound traffic in the tunnel they would enter it themselves.
+    """
+    managed = {client.identity for client in clients if (client.type, client.manager) == ("openvpn", NETWORKMANAGER)}
+    for index, identity in enumerate(declaration.identities):
+        if identity.name in managed & {declaration.unbound} and identity.outer.uidrange is not None:
+            raise InvalidInput(
+                "does not match the first socket of NetworkManager's OpenVPN, which is made before it changes its user",
+                field=f"identities[{index}].outer.uidrange",
+                value="{}-{}".format(*identity.outer.uidrange),
+                accepted="unbound: keep, with the full tunnel left to NetworkManager; or the unit openvpn-client@ with"
+                " `mark` in its file, and outer.fwmark",
+            )
+
+
+def _wanted(identity: Identity, tunnel: Tunnel, field: str, holder: Holder) -> Wanted:
     if tunnel.connection is None and not identity.interface:
         raise InvalidInput(
             "names neither connection nor interface",
-            field=field,
+            field=f"{field}.tunnel",
             value=tunnel.type,
             accepted="connection, or interface",
         )
     plain = [name for name in identity.interface if not set(name) & set("*?[") and name != "auto"]
-    return Wanted(identity.name, tunnel.connection or (plain[0] if plain else None), tunnel.manager)
+    device = plain[0] if plain else None
+    connection = tunnel.connection or device
+    return Wanted(identity.name, connection, tunnel.manager, holder, device, identity.destinations, field)

@@ -10,15 +10,22 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .._errors import InvalidInput
+
 # What role vpn_wireguard mends: the client would put rules of its own ahead of everybody's at its next start.
 TABLE_OFF = "table_off"
+# What role vpn_ipsec mends: charon does not know of our tables, and its rule stands ahead of ours.
+CHARON = "charon"
+# What roles vpn_openconnect and vpn_ppp install: files that the client runs, and waits for.
+HOOK = "hook"
 
 
 @dataclasses.dataclass(frozen=True)
 class Client:
     """The VPN client behind a tunnel identity, as found on the host.
 
-    C(needs) are words for what role vpn_TYPE would do for it: nothing when that is done already.
+    C(needs) are words for what role vpn_TYPE would do for it: nothing when that is done already. C(hooks) are the files
+    of such a role, C(remarks) what the user should know of this client.
     """
 
     identity: str
@@ -27,6 +34,9 @@ class Client:
     connection: str | None
     interface: str | None
     needs: tuple[str, ...] = ()
+    settings: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the client, that go with the needs
+    hooks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def takes_over(self) -> bool:
@@ -35,7 +45,8 @@ class Client:
 
     def as_result(self) -> dict[str, t.Any]:
         """As module endpoint returns it."""
-        return {**dataclasses.asdict(self), "needs": list(self.needs)}
+        shown = {name: value for name, value in dataclasses.asdict(self).items() if name != "remarks"}
+        return {**shown, "needs": list(self.needs), "hooks": list(self.hooks), "settings": dict(self.settings)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +56,18 @@ class Wanted:
     identity: str
     connection: str | None  # as stated, or the one device that is named
     manager: str | None
+    holder: t.Callable[[str], str | None]  # the device that has an address now
+    interface: str | None = None  # the one device that is named
+    destinations: tuple[str, ...] = ()
+    field: str = "identities"
+
+    def one_of(self, *managers: str) -> str | None:
+        """The stated manager. Raises InvalidInput for one that is not among these."""
+        if self.manager is not None and self.manager not in managers:
+            raise InvalidInput(
+                "starts no tunnel of this type",
+                field=f"{self.field}.tunnel.manager",
+                value=self.manager,
+                accepted=", ".join(managers),
+            )
+        return self.manager

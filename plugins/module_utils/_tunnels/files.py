@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 import typing as t
 
 from .._errors import NotPermitted
@@ -39,3 +42,20 @@ def process_file(path: pathlib.Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
+
+
+def tun_devices(process: pathlib.Path) -> list[str]:
+    """The tun devices that a process, a directory below /proc, holds open."""
+    entries = [process_file(entry).decode(errors="replace") for entry in (process / "fdinfo").glob("*")]
+    return [device for text in entries for device in re.findall(r"^iff:\s*(\S+)", text, re.MULTILINE)]
+
+
+def is_ours(path: pathlib.Path) -> bool:
+    """Whether a file is there that nobody but root can have written: what root is made to run has to be."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    except PermissionError as exc:
+        raise NotPermitted(f"cannot read {path.parent}", field="tunnel") from exc
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022

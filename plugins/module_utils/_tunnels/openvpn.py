@@ -3,15 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""OpenVPN: the device is in the file, or is the one that the running client was given."""
+"""OpenVPN: the device is in the file, or is the one that the running client was given.
+
+Nothing is written into the client's configuration: C(up) and the other hooks, and from 2.7 on C(dns-updown) and
+C(route-table), stay the owner's.
+"""
 
 from __future__ import annotations
 
 import re
 import typing as t
 
+from . import networkmanager
 from .client import Client, Wanted
-from .files import exists, lines, process_file
+from .files import exists, lines, process_file, tun_devices
 
 if t.TYPE_CHECKING:
     import pathlib
@@ -27,6 +32,10 @@ def find(wanted: Wanted, root: pathlib.Path) -> Client:
     name = wanted.connection
     configs = [root / pattern.format(name) for pattern in _CLIENT_FILES]
     config = next((path for path in configs if name and exists(path)), None)
+    if config is None or wanted.manager == networkmanager.NETWORKMANAGER:
+        client = networkmanager.find(wanted, "openvpn", root)
+        if client is not None:
+            return client
     found = wanted.manager or (OPENVPN if config else None)
     return Client(wanted.identity, "openvpn", found, name, _device(config, root) if config else None)
 
@@ -46,9 +55,5 @@ def _running_devices(config: pathlib.Path, root: pathlib.Path) -> list[str]:
     for process in sorted((root / "proc").glob("[0-9]*")):
         arguments = process_file(process / "cmdline").split(b"\0")
         if b"openvpn" in arguments[0] and any(a.endswith(config.name.encode()) for a in arguments[1:]):
-            found += [device for entry in (process / "fdinfo").glob("*") for device in _tun_of(entry)]
+            found += tun_devices(process)
     return found
-
-
-def _tun_of(entry: pathlib.Path) -> list[str]:
-    return re.findall(r"^iff:\s*(\S+)", process_file(entry).decode(errors="replace"), re.MULTILINE)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
+from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import openconnect
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -21,6 +22,7 @@ OF_THE_ROLE_ALONE = {
     "endpoint_group_identities",
     "endpoint_host_identities",
     "endpoint_watch",
+    "endpoint_networkd_dropin",
     "endpoint_pyroute2_source",
     "endpoint_pyroute2_wheel",
 }
@@ -157,3 +159,8 @@ def test_a_readme_without_marks_is_refused() -> None:
     """Rather than silently left as it is."""
     with pytest.raises(ValueError, match="lacks <!-- variables: begin"):
         _readme_tool().with_tables("# Role", {})
+
+
+def test_the_hooks_of_vpn_openconnect_are_those_that_the_module_looks_for() -> None:
+    paths = _load(ROOT / "roles" / "vpn_openconnect" / "vars" / "main.yml")["__vpn_openconnect_hooks"]
+    assert paths == [f"/{hook}" for hook in openconnect.HOOKS]

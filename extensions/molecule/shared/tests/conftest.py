@@ -15,10 +15,13 @@ import pytest
 from extensions.molecule.shared.network import CLIENTS, Client, Network
 
 _SHARED = pathlib.Path(__file__).parents[1]
-# A file with a tunnel's key, and the lines of it that are secret.
+# A file with a tunnel's key or password, and the lines of it that are secret.
 _SECRETS = {
+    "openconnect": "cat /etc/openconnect/corp.password",
     "wireguard": "sed -n 's/^PrivateKey = //p' /etc/wireguard/wg0.conf",
     "openvpn": "sed '/-----/d' /etc/openvpn/client/corp.key",
+    "overlay": "sed '/-----/d' /etc/tinc/corp/rsa_key.priv",
+    "ipsec": "sed -n 's/^ *secret = //p' /etc/swanctl/conf.d/corp.conf",
 }
 
 

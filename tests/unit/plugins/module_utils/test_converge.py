@@ -9,6 +9,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._confirm import Window
 from ansible_collections.fleetvpn.routing.plugins.module_utils._converge import Request, converge
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import NotPermitted
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
@@ -25,6 +26,7 @@ class Surroundings:
     def __init__(self, root: Path, *, writable: bool) -> None:
         self.store = Store(root / "sets.d", owner=root.stat().st_uid)
         self.stores = [self.store]
+        self.window = Window(root, None, owner=self.store.owner)
         self._writable = writable
 
     def table(self, value: object, field: str) -> int:
@@ -39,6 +41,9 @@ class Surroundings:
     def name_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> None:
         if not self._writable:
             raise NotPermitted("cannot write names")
+
+    def clients_told(self, _record: object, _name: str) -> list[dict[str, t.Any]]:
+        return []
 
     def tunnels(self, declaration: object) -> dict[str, str]:
         return {}

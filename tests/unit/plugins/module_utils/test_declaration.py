@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 import pytest
@@ -58,6 +59,15 @@ def test_who_is_who(gateway: list[str], tunnel: None, expected: bool) -> None:
         ({"outer": {"fwmark": "0x100/0xff"}}, "identities[0].outer.fwmark: '0x100/0xff'"),
         ({"tunnel": {"type": "carrier-pigeon"}}, "identities[0].tunnel.type: 'carrier-pigeon' is no known tunnel type"),
         ({"tunnel": {"type": "wireguard", "connection": "../wg0"}}, "identities[0].tunnel.connection: '../wg0' is no"),
+        ({"pin": [{}]}, "identities[0].pin[0]: selects nothing; accepted: ipproto with sport, uidrange, or both"),
+        ({"pin": [{"sport": "53"}]}, "identities[0].pin[0].sport: '53' needs a protocol that has ports"),
+        ({"pin": [{"ipproto": "udp", "sport": "0"}]}, "identities[0].pin[0].sport: '0' is not in range"),
+        ({"pin": [{"uidrange": "0-99"}]}, "identities[0].pin[0].uidrange: '0-99' holds user 0"),
+        ({"pin": [{"ipproto": "smoke"}]}, "identities[0].pin[0].ipproto: 'smoke' is no IP protocol"),
+        (
+            {"pin": [{"ipproto": "udp", "sport": "1-99"}, {"ipproto": "udp", "sport": "53", "uidrange": "5-5"}]},
+            "identities[0].pin[1]: 'uidrange 5-5 ipproto udp sport 53' selects what a pin of identity outside selects",
+        ),
         ({"destinations": ["10.0.0.1/8"]}, "identities[0].destinations: '10.0.0.1/8' has host bits set"),
     ],
 )
@@ -78,6 +88,11 @@ def test_one_line_names_field_value_and_what_would_do(change: dict[str, t.Any], 
             "identities[1].addresses: '192.0.2.1' is claimed by identity one already",
         ),
         ({"table": "3000"}, {"table": "3000"}, "identities[1].table: 3000 is claimed by identity one already"),
+        (
+            {"pin": [{"ipproto": "udp", "sport": "50-60"}]},
+            {"pin": [{"uidrange": "5-9"}]},
+            "identities[1].pin[0]: 'uidrange 5-9' selects what a pin of identity one selects",
+        ),
         ({"priority": 2200}, {"priority": 2200}, "identities[1].priority: 2200 is claimed by identity one already"),
         (
             {"pools": ["10.0.0.0/8"]},
@@ -97,6 +112,10 @@ def test_two_identities_share_nothing(one: dict[str, t.Any], other: dict[str, t.
     [
         ({"local_networks": ["172.20.0.1/24"]}, "local_networks[0]: '172.20.0.1/24' has host bits set"),
         ({"local_networks": ["a b"]}, "local_networks[0]: 'a b' is no network"),
+        ({"mark": "0x100"}, "mark: '0x100' has no mask; accepted: MARK/MASK such as"),
+        ({"mark": "0/0xff"}, "mark: '0/0xff' is what every packet has"),
+        ({"mark": "0x100/0xff"}, "mark: '0x100/0xff' has bits outside its mask"),
+        ({"unbound_backstop": True}, "unbound_backstop: True would close what main decides; accepted: unbound with"),
         ({"tables": [{"name": "x", "id": 254}]}, "tables[0].name: 'x' cannot name table 254"),
         (
             {"tables": [{"name": "x", "id": 3000}, {"name": "x", "id": 3001}]},
@@ -112,6 +131,23 @@ def test_the_other_options_are_held_to_the_same(options: dict[str, t.Any], line:
     with pytest.raises(InvalidInput) as refused:
         parse(UP, **options)
     assert refused.value.line().startswith(line)
+
+
+def test_following_needs_a_mark_of_its_own() -> None:
+    followed = {**UP, "follow_connections": True}
+    with pytest.raises(InvalidInput, match="identity outside: follow_connections: True needs a mark"):
+        parse(followed)
+    refused = re.escape("mark: '0x1000000/0xf000000' has bits of outer.fwmark of identity outside")
+    for bits in ("0x5000000/0xff000000", "0xa1b2c3d"):
+        with pytest.raises(InvalidInput, match=refused):
+            parse({**followed, "outer": {"fwmark": bits}}, mark="0x1000000/0xf000000")
+    assert parse({**followed, "outer": {"fwmark": "0xca6c"}}, mark="0x1000000/0xf000000").mark == (0x1000000, 0xF000000)
+
+
+def test_pins_that_no_packet_matches_twice_go_together() -> None:
+    one = {**UP, "name": "one", "pin": [{"ipproto": "udp", "sport": "53"}, {"ipproto": "tcp", "sport": "53"}]}
+    other = {**UP, "name": "other", "pin": [{"ipproto": "udp", "sport": "54-60"}]}
+    assert [len(identity.pin) for identity in parse(one, other).identities] == [2, 1]
 
 
 def test_a_rule_may_use_a_table_that_the_declaration_names() -> None:

@@ -28,7 +28,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._host import (
 )
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import Interest
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, Store
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
 
 
 class Trickle:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import Chain, Guard
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._plan import Current, Desired, Plan, make_plan
@@ -29,7 +32,7 @@ def whole() -> Desired:
 
 
 def held(desired: Desired) -> Current:
-    return Current(desired.rules, desired.routes, (), desired.groups)
+    return Current(desired.rules, desired.routes, (), desired.groups, guard=desired.guard)
 
 
 def test_nothing_to_do_is_an_empty_plan() -> None:
@@ -40,6 +43,19 @@ def test_routes_then_groups_then_rules_then_what_draws_unbound_traffic() -> None
     desired = Desired((Rule(4, 2300, table=2002),), (MAIN_ROUTE, T_I), (LinkGroup("vpn0", 151),))
     plan = make_plan(desired, Current(groups=(LinkGroup("vpn0", 0),)))
     assert [o.target for o in plan.operations] == [T_I, LinkGroup("vpn0", 151), Rule(4, 2300, table=2002), MAIN_ROUTE]
+
+
+def test_sysctls_stand_between_the_rules_that_come_and_those_that_go() -> None:
+    strict, loose = (Sysctl("ipv4/conf/up0/rp_filter", value) for value in ("1", "0"))
+    coming = make_plan(Desired((Rule(4, 2300, table=2002),), sysctls=(strict,)), Current(sysctls=(loose,)))
+    assert steps(coming) == [("add", "rule"), ("set", "sysctl")]
+    going = make_plan(Desired(loosened=(loose,)), Current((Rule(4, 2300, table=2002),), sysctls=(strict,)))
+    assert steps(going) == [("set", "sysctl"), ("remove", "rule")]
+    assert [o.target for o in coming.inverse().operations][:1] == [loose]
+
+
+def test_a_sysctl_of_a_device_with_a_dot_is_written_as_sysctl_takes_it() -> None:
+    assert Sysctl("ipv4/conf/eth0.100/rp_filter", "1").text() == "net.ipv4.conf.eth0/100.rp_filter=1"
 
 
 def test_a_route_by_a_gateway_comes_after_the_prefix_that_holds_it() -> None:
@@ -95,7 +111,7 @@ class TestLeaving:
 
     def test_rules_leave_before_the_routes_they_look_up(self) -> None:
         kinds = [type(target) for target in self.order]
-        assert kinds == sorted(kinds, key=lambda kind: kind is Route)
+        assert kinds == sorted(kinds, key=[Rule, Route, Guard].index)
 
     def test_the_backstop_leaves_after_the_lookups(self) -> None:
         assert self.index(2300) < self.index(2301) < self.index(2302)
@@ -104,10 +120,32 @@ class TestLeaving:
         assert self.index(2302) < self.index(2202) < self.index(2201) < self.index(2200)
 
     def test_what_exempts_leaves_after_what_it_exempts_from(self) -> None:
-        assert max(self.index(2992), self.index(2994)) < self.index(2990)
+        assert max(self.index(2992), self.index(2994)) < self.index(2984)
 
     def test_the_target_of_goto_leaves_last(self) -> None:
         assert {rule.action for rule in self.rules[-2:]} == {"nop"}
+
+
+class TestGuard:
+    """First in and last out, as a whole."""
+
+    old, new = Guard("fleetvpn", chains=(Chain("a"),)), Guard("fleetvpn", chains=(Chain("b"),))
+
+    def test_comes_before_everything(self) -> None:
+        first, *rest = make_plan(whole(), Current()).operations
+        assert (first.op, first.target) == ("add", whole().guard)
+        assert "guard" not in {operation.kind for operation in rest}
+
+    def test_leaves_after_everything(self) -> None:
+        assert make_plan(Desired(), held(whole())).operations[-1].target == whole().guard
+
+    def test_is_replaced_and_put_back(self) -> None:
+        (operation,) = make_plan(Desired(guard=self.new), Current(guard=self.old)).operations
+        assert (operation.op, operation.target, operation.before) == ("replace", self.new, self.old)
+        assert operation.inverse().target == self.old
+
+    def test_is_left_alone_if_it_is_as_wanted(self) -> None:
+        assert make_plan(Desired(guard=self.new), Current(guard=self.new)).empty
 
 
 @given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
@@ -133,7 +171,7 @@ class TestSecondLook:
     def without(family: int) -> Plan:
         desired = whole()
         kept = tuple(r for r in desired.routes if r.family != family or r.table == 254)
-        return make_plan(desired, Current(desired.rules, kept, (), desired.groups))
+        return make_plan(desired, dataclasses.replace(held(desired), routes=kept))
 
     def test_a_rule_comes_and_goes_behind_the_routes(self) -> None:
         plan = self.without(6)

@@ -10,7 +10,7 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, OwnLink, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Link
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe import Outcome
@@ -102,6 +102,70 @@ def test_an_address_of_a_roaming_pool_on_the_uplink_is_the_tunnels() -> None:
     inside = {**INSIDE, "pools": ["10.30.0.0/16"], "address_interface": ["any"]}
     ways = {way.key: way.addresses for way in recipe(facts, [OUTSIDE, inside]).ways}
     assert ways == {"outside": ("192.0.2.10", "2001:db8:2::10"), "inside": ("10.30.0.5",)}
+
+
+IPSEC: dict[str, t.Any] = {
+    "name": "inside",
+    "tunnel": {"type": "ipsec", "connection": "hq"},
+    "pools": ["10.30.0.0/16", "fd00:30::/64"],
+}
+ESP0 = Link(9, "xfrm7", "xfrm", 65534, up=True, carrier=True)
+
+
+class TestIpsec:
+    """Where the addresses sit says whether there is a tunnel device; nothing of it has to be declared."""
+
+    @staticmethod
+    def on(device: str, length: int = 32, **more: t.Any) -> Facts:
+        addresses = [Address(4, "10.30.0.5", length, device), Address(6, "fd00:30::5", 128, device)]
+        return host(addresses=addresses, tunnels={}, **more)
+
+    def test_on_a_device_of_a_tunnel_it_is_the_egress(self) -> None:
+        outcome = recipe(self.on("xfrm7", links=[ESP0]), [OUTSIDE, IPSEC])
+        (inside,) = [way for way in outcome.ways if way.key == "inside"]
+        assert (inside.device, inside.by_uplink, inside.addresses) == ("xfrm7", False, ("10.30.0.5", "fd00:30::5"))
+        assert [entry.name for entry in outcome.desired.groups] == ["xfrm7"]
+        assert "2100: from all iif lo oif xfrm7 lookup 2002" in texts(outcome)
+
+    @pytest.mark.parametrize("holder", ["up0", "lo"])
+    @pytest.mark.parametrize(
+        "said", [{}, {"interface": ["auto"], "address_interface": ["any"]}, {"interface": ["up0"]}]
+    )
+    def test_elsewhere_the_uplink_is(self, holder: str, said: dict[str, t.Any]) -> None:
+        if said == {"interface": ["up0"]}:
+            said = {**said, "address_interface": ["any"]}
+        outcome = recipe(self.on(holder), [OUTSIDE, {**IPSEC, **said}])
+        ways = {way.key: (way.device, way.addresses, way.gateways) for way in outcome.ways}
+        gateways = ("192.0.2.1", "2001:db8:2::1")
+        assert ways == {
+            "outside": ("up0", ("192.0.2.10", "2001:db8:2::10"), gateways),
+            "inside": ("up0", ("10.30.0.5", "fd00:30::5"), gateways),
+        }
+        assert "default via 192.0.2.1 dev up0 table 2002 src 10.30.0.5" in " ".join(texts(outcome, "routes"))
+        # The uplink's own routes count for its address, and sockets bound to it are none of the tunnel's.
+        assert outcome.desired.groups == ()
+        assert not any("oif up0" in text for text in texts(outcome))
+
+    def test_what_a_hotel_gives_out_is_not_the_tunnels(self) -> None:
+        last = {"inside": Remembered(2002, "xfrm7", ("10.30.0.9",))}
+        facts = dataclasses.replace(self.on("up0", length=24), addresses=(Address(4, "10.30.0.5", 24, "up0"),))
+        outcome = recipe(dataclasses.replace(facts, remembered=last), [OUTSIDE, IPSEC])
+        assert {way.key: way.addresses for way in outcome.ways} == {
+            "outside": ("10.30.0.5",),
+            "inside": ("10.30.0.9",),
+        }
+
+    @pytest.mark.parametrize("device", ["xfrm7", "up0"])
+    def test_without_an_address_it_is_as_it_was(self, device: str) -> None:
+        last = {"inside": Remembered(2002, device, ("10.30.0.5",))}
+        outcome = recipe(host(remembered=last, tunnels={}), [OUTSIDE, IPSEC])
+        ways = {way.key: way.device for way in outcome.ways}
+        assert ways == {"outside": "up0", "inside": device}
+        assert "2302: from 10.30.0.5 iif lo unreachable" in texts(outcome)
+
+    def test_something_must_say_which_addresses(self) -> None:
+        with pytest.raises(InvalidInput, match="found by its addresses, and none are given"):
+            recipe(identities=[{"name": "inside", "tunnel": {"type": "ipsec", "connection": "hq"}}])
 
 
 class TestBackstop:
@@ -256,8 +320,8 @@ def test_the_group_is_set_on_tunnels_alone() -> None:
 class TestUnbound:
     def test_is_source_zero_and_nothing_else(self) -> None:
         rules = texts(recipe(unbound="inside", unbound_local="main"), family=4)
-        assert [rule for rule in rules if rule.startswith("299")] == [
-            "2990: from all iif lo oif up0 goto 2999",
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
             "2992: from 0.0.0.0 iif lo lookup 2000",
             "2993: from 0.0.0.0 iif lo lookup 254 suppress_prefixlength 1",
             "2994: from 0.0.0.0 iif lo lookup 2002",
@@ -266,10 +330,10 @@ class TestUnbound:
 
     def test_is_behind_the_pair_of_halves_in_ipv6(self) -> None:
         rules = texts(recipe(unbound="inside"), family=6)
-        assert [rule for rule in rules if rule.startswith("299")] == [
-            "2990: from all iif lo oif up0 goto 2999",
-            "2991: from ::/1 iif lo goto 2999",
-            "2991: from 8000::/1 iif lo goto 2999",
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2985: from ::/1 iif lo goto 2999",
+            "2985: from 8000::/1 iif lo goto 2999",
             "2992: from all iif lo lookup 2000",
             "2994: from all iif lo lookup 2002",
             "2999: from all nop",
@@ -282,6 +346,126 @@ class TestUnbound:
     def test_names_an_identity_of_the_set(self) -> None:
         with pytest.raises(InvalidInput, match="unbound: 'other' is no identity"):
             recipe(unbound="other")
+
+
+class TestSysctls:
+    WORDS: t.ClassVar = ["rp_filter", "arp", "use_oif_addrs_only"]
+
+    def found(self, facts: Facts, *words: str) -> dict[str, str]:
+        return {entry.name: entry.value for entry in recipe(facts, sysctls=list(words)).desired.sysctls}
+
+    def test_are_none_unless_asked_for(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0")) == {}
+
+    def test_concern_the_uplinks(self) -> None:
+        assert self.found(host(sysctl=lambda _path: "0"), *self.WORDS) == {
+            "ipv4/conf/up0/rp_filter": "1",
+            "ipv4/conf/up0/arp_ignore": "1",
+            "ipv4/conf/up0/arp_announce": "2",
+            "ipv6/conf/up0/use_oif_addrs_only": "1",
+        }
+
+    def test_that_the_kernel_lacks_are_left_out(self) -> None:
+        assert self.found(host(sysctl=lambda path: "0" if "ipv4" in path else None), "use_oif_addrs_only") == {}
+
+
+class TestKillSwitch:
+    def test_of_unbound_traffic_ends_in_a_table_that_leads_nowhere(self) -> None:
+        outcome = recipe(unbound="inside", unbound_backstop=True)
+        assert [r for r in texts(outcome, family=4) if r.startswith("2995")] == [
+            "2995: from 0.0.0.0 iif lo lookup 2003"
+        ]
+        assert [r for r in texts(outcome, family=6) if r.startswith("2995")] == ["2995: from all iif lo lookup 2003"]
+        assert [route for route in texts(outcome, "routes") if "table 2003" in route] == [
+            "unreachable default table 2003 metric 4294967295",
+            "default dev fleetvpn0 table 2003 metric 1024 pref medium",
+        ]
+        assert outcome.desired.links == (OwnLink("fleetvpn0"),)
+        assert ("fleetvpn_none", 2003) in outcome.names
+
+    def test_closes_a_family_that_the_identity_lacks(self) -> None:
+        outcome = recipe(
+            identities=[OUTSIDE, {**INSIDE, "families": ["ipv4"]}], unbound="inside", unbound_backstop=True
+        )
+        assert [r.split(": ")[0] for r in texts(outcome, family=6) if r.startswith("299")] == ["2992", "2995", "2999"]
+
+    def test_leaves_a_family_alone_that_the_host_lacks(self) -> None:
+        facts = dataclasses.replace(H, addresses=tuple(a for a in H.addresses if a.family == 4))
+        outcome = recipe(facts, unbound="inside", unbound_backstop=True)
+        assert not [r for r in texts(outcome, family=6) if r.startswith("2995")]
+        assert outcome.desired.links == ()
+
+    def test_comes_before_the_lookup_while_the_table_is_empty(self) -> None:
+        facts = host(links=(LO, UP0, BR0), addresses=H.addresses[:3])
+        inside = {**INSIDE, "addresses": ["198.51.100.10"]}
+        rules = recipe(facts, [OUTSIDE, inside], unbound="inside", unbound_backstop=True).desired.rules
+        assert [r.priority for r in rules if r.family == 4 and r.priority in (2994, 2995)] == [2995, 2994]
+
+
+class TestFollow:
+    MARK: t.ClassVar = {"mark": "0x1000000/0xf000000"}
+    FOLLOWED: t.ClassVar = {**INSIDE, "follow_connections": True}
+
+    def test_routes_both_directions(self) -> None:
+        rules = texts(recipe(identities=[OUTSIDE, self.FOLLOWED], **self.MARK), family=4)
+        assert [rule for rule in rules if rule.startswith("205")] == [
+            "2050: from all fwmark 0x1000000/0xf000000 iif vpn0 goto 2999",
+            "2051: from all fwmark 0x1000000/0xf000000 lookup 2000",
+            "2052: from all fwmark 0x1000000/0xf000000 lookup 2002",
+            "2053: from all fwmark 0x1000000/0xf000000 unreachable",
+        ]
+
+    def test_marks_connections_and_restores_in_both_directions(self) -> None:
+        guard = recipe(identities=[OUTSIDE, self.FOLLOWED], **self.MARK, strict_egress="false").desired.guard
+        assert guard is not None
+        mark = "meta mark set meta mark & 0xf1ffffff | 0x1000000"
+        assert [line.strip() for line in guard.lines() if "mark" in line] == [
+            'iifname "vpn0" ct state new ct mark set ct mark & 0xf1ffffff | 0x1000000',
+            f"ct mark & 0xf000000 == 0x1000000 {mark}",
+            f"ct state related ct mark & 0xf000000 == 0x1000000 {mark}",
+        ]
+
+    def test_gives_flows_of_an_uplink_a_mark_under_a_full_tunnel(self) -> None:
+        outcome = recipe(unbound="inside", **self.MARK)
+        assert "2049: from all fwmark 0x1000000/0xf000000 goto 2999" in texts(outcome, family=4)
+        assert not [r for r in texts(recipe(**self.MARK)) if "fwmark" in r]
+
+    def test_says_what_strict_filtering_needs(self) -> None:
+        facts = host(sysctl=lambda path: "1" if path.endswith("all/rp_filter") else "0")
+        (remark,) = recipe(facts, [OUTSIDE, self.FOLLOWED], **self.MARK).warnings
+        assert "sysctls: [src_valid_mark]" in remark
+        allowed = recipe(facts, [OUTSIDE, self.FOLLOWED], **self.MARK, sysctls=["src_valid_mark"])
+        assert (allowed.warnings, allowed.desired.sysctls) == ((), (Sysctl("ipv4/conf/vpn0/src_valid_mark", "1"),))
+
+
+class TestPins:
+    PIN: t.ClassVar = {"pin": [{"ipproto": "udp", "sport": "53"}]}
+
+    def test_of_a_tunnel_are_source_zero(self) -> None:
+        rules = texts(recipe(identities=[OUTSIDE, {**INSIDE, **self.PIN}]), family=4)
+        assert [rule for rule in rules if rule.startswith("298")] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2986: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2000",
+            "2987: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2002",
+            "2988: from 0.0.0.0 iif lo ipproto udp sport 53 lookup 2003",
+        ]
+
+    def test_of_an_uplink_spare_what_main_knows_better(self) -> None:
+        rules = texts(recipe(identities=[{**OUTSIDE, **self.PIN}, INSIDE], unbound="inside"), family=6)
+        assert [rule for rule in rules if rule.startswith(("298", "299"))] == [
+            "2984: from all iif lo oif up0 goto 2999",
+            "2985: from ::/1 iif lo goto 2999",
+            "2985: from 8000::/1 iif lo goto 2999",
+            "2986: from all iif lo ipproto udp sport 53 lookup 254 suppress_prefixlength 1 suppress_ifgroup 151",
+            "2987: from all iif lo ipproto udp sport 53 lookup 2001",
+            "2992: from all iif lo lookup 2000",
+            "2994: from all iif lo lookup 2002",
+            "2999: from all nop",
+        ]
+
+    def test_stay_out_of_a_family_that_the_identity_has_not(self) -> None:
+        inside = {**INSIDE, **self.PIN, "families": ["ipv4"]}
+        assert not [r for r in texts(recipe(identities=[OUTSIDE, inside]), family=6) if "sport" in r]
 
 
 class TestOuter:

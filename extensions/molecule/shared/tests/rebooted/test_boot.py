@@ -10,7 +10,13 @@ import testinfra
 from extensions.molecule.shared.network import Client
 
 BOOT = "fleetvpn-endpoint.service"
-UNITS = {"wireguard": "wg-quick@wg0.service", "openvpn": "openvpn-client@corp.service"}
+UNITS = {
+    "ipsec": "strongswan.service",
+    "openconnect": "openconnect@corp.service",
+    "openvpn": "openvpn-client@corp.service",
+    "overlay": "tinc@corp.service",
+    "wireguard": "wg-quick@wg0.service",
+}
 
 
 def test_the_sets_were_applied_before_the_tunnel_started(client: Client) -> None:

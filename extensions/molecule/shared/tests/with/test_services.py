@@ -25,10 +25,18 @@ FILES = {
     "/etc/iproute2/rt_tables.d/fleetvpn.conf": 0o644,
     "/etc/iproute2/rt_protos.d/fleetvpn.conf": 0o644,
 }
+# By kind of tunnel.
 DERIVED = {
     "/etc/systemd/system/wg-quick@wg0.service.d/fleetvpn.conf": 0o644,
     "/usr/local/libexec/fleetvpn/wg_quick_derive.py": 0o755,
     "/run/fleetvpn/wg-quick/wg0.conf": 0o600,
+}
+MORE = {
+    "ipsec": {"/etc/strongswan.d/fleetvpn.conf": 0o644},
+    "openconnect": {
+        "/etc/vpnc/connect.d/fleetvpn": 0o644,
+        "/etc/vpnc/post-connect.d/fleetvpn": 0o644,
+    },
 }
 
 
@@ -54,8 +62,30 @@ def test_no_unit_failed(host: t.Any) -> None:
     assert failed == "", host.check_output("journalctl --no-pager --boot --priority warning")
 
 
+def test_watch_may_set_what_was_asked_for_and_no_other_tunable(client: Client, host: t.Any) -> None:
+    if client.kind != "wireguard":
+        pytest.skip("sysctls are asked for in scenario wireguard")
+    names = [f"/proc/sys/net/ipv{path}" for path in ("4/conf/{}/arp_ignore", "6/conf/{}/use_oif_addrs_only")]
+    files = [name.format(_uplink(host)) for name in names]
+    host.check_output(f"echo 0 | tee {' '.join(files)} && ip addr add 192.0.2.77/32 dev lo")
+    deadline = time.monotonic() + 5
+    while "0" in host.check_output(f"cat {' '.join(files)}").split() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    host.check_output("ip addr del 192.0.2.77/32 dev lo")
+    assert host.check_output(f"cat {' '.join(files)}").split() == ["1", "1"]
+    # As the process sees it: in its mount namespace.
+    main = host.check_output("systemctl show --property MainPID --value %s", WATCH)
+    for name in ("net/ipv4/ip_forward", "net/core/somaxconn", "kernel/panic"):
+        tried = host.run(f"nsenter -t {main} -m sh -c 'cat /proc/sys/{name} >/proc/sys/{name}'")
+        assert "Read-only file system" in tried.stderr, name
+
+
+def _uplink(host: t.Any) -> str:
+    return str(json.loads(host.check_output("ip -j route show default"))[0]["dev"])
+
+
 def test_files(client: Client, host: t.Any) -> None:
-    expected = {**FILES, **(DERIVED if is_derived(client) else {})}
+    expected = {**FILES, **MORE.get(client.kind, {}), **(DERIVED if is_derived(client) else {})}
     found = host.check_output("stat --format '%n %U:%G %a' " + " ".join(expected))
     assert found.splitlines() == [f"{path} root:root {mode:o}" for path, mode in expected.items()]
 

@@ -1,0 +1,159 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tunnels that change under the collection: other inside addresses, and daemons that end without notice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+import typing as t
+
+import pytest
+
+from extensions.molecule.shared.network import UPLINK, Client, Network
+from tests.lab import addresses as plan
+from tests.lab.capture import Capture
+from tests.lab.host import Host
+
+SOON = 20  # seconds, for daemons that have to notice first
+UNITS = {
+    "ipsec": "strongswan.service",
+    "openconnect": "openconnect@corp.service",
+    "openvpn": "openvpn-client@corp.service",
+    "overlay": "tinc@corp.service",
+    "wireguard": "wg-quick@wg0.service",
+}
+
+
+@pytest.fixture
+def renumbered(network: Network) -> t.Iterator[None]:
+    """Every client with other inside addresses, as its VPN brings them; then with those that it had."""
+    before = network.clients
+    change(network, 40)
+    yield
+    change(network, -40)
+    assert network.clients == before
+
+
+def test_other_inside_addresses(network: Network, renumbered: None) -> None:
+    right_soon(network)
+
+
+def test_a_killed_daemon(network: Network) -> None:
+    """Nothing with an inside source leaves by the uplink while it is gone, and all is right when it is back."""
+    captures = [Capture(network.host(client)) for client in network.clients]
+    for client, capture in zip(network.clients, captures, strict=True):
+        with capture:
+            network.host(client).run(["systemctl", "kill", "--signal", "KILL", UNITS[client.kind]])
+            wait(lambda client=client: not network.host(client).has_device(client.tunnel), "end of the device")
+            for address, to in zip(client.inside, plan.OUTSIDE_HOST, strict=True):
+                network.host(client).run(["ping", "-c1", "-W1", "-I", address, to], check=False)
+        assert UPLINK not in {dev for address in client.inside for dev in capture.left_by(source=address)}
+        if client.kind != "openconnect":  # its unit has Restart=always
+            network.host(client).run(["systemctl", "restart", UNITS[client.kind]])
+    try:
+        right_soon(network)
+    finally:
+        put_back(network)
+
+
+def change(network: Network, shift: int) -> None:
+    """Give all clients addresses that many further on."""
+    after = [dataclasses.replace(client, shift=client.shift + shift) for client in network.clients]
+    for old, new in zip(network.clients, after, strict=True):
+        _CHANGES[old.kind](network, old, new)
+    network.clients = after
+    network.wait_for_tunnels()
+
+
+def _by_ocserv(network: Network, old: Client, new: Client) -> None:
+    gateway = network.hosts["fvt-gateway"]
+    substitute(network, f"/etc/ocserv/users/{old.name}", old, new)
+    gateway.run(["occtl", "-s", "/run/occtl.socket", "disconnect", "user", old.name])
+
+
+def _by_openvpn(network: Network, old: Client, new: Client) -> None:
+    substitute(network, f"/etc/openvpn/ccd/{old.name}", old, new)
+    network.host(old).run(["systemctl", "kill", "--signal", "USR1", UNITS[old.kind]])
+
+
+def _by_strongswan(network: Network, old: Client, new: Client) -> None:
+    """A pool that is in use cannot be replaced: the server forgets who has which address."""
+    gateway = network.hosts["fvt-gateway"]
+    substitute(network, "/etc/swanctl/conf.d/corp.conf", old, new)
+    gateway.run(["systemctl", "restart", UNITS[old.kind]])
+    network.host(old).run(["systemctl", "restart", UNITS[old.kind]])
+
+
+def _by_tinc(network: Network, old: Client, new: Client) -> None:
+    name = old.name.partition("-")[2]
+    for host in (network.hosts["fvt-gateway"], network.host(old)):
+        substitute(network, f"/etc/tinc/corp/hosts/{name}", old, new, host)
+    substitute(network, "/etc/tinc/corp/tinc-up", old, new, network.host(old))
+    network.host(old).run(["systemctl", "restart", UNITS[old.kind]])
+
+
+def _by_hand(network: Network, old: Client, new: Client) -> None:
+    """No hook of wg-quick is called when somebody else changes its addresses."""
+    key = network.host(old).run(["wg", "show", "wg0", "public-key"]).stdout.strip()
+    allowed = ",".join(f"{address}/{128 if ':' in address else 32}" for address in new.inside)
+    network.hosts["fvt-gateway"].run(["wg", "set", "wg0", "peer", key, "allowed-ips", allowed])
+    for verb, addresses in (("add", new.inside), ("del", old.inside)):
+        for address in addresses:
+            network.host(old).run(["ip", "address", verb, address, "dev", "wg0"])
+
+
+_CHANGES: dict[str, t.Callable[[Network, Client, Client], None]] = {
+    "ipsec": _by_strongswan,
+    "openconnect": _by_ocserv,
+    "openvpn": _by_openvpn,
+    "overlay": _by_tinc,
+    "wireguard": _by_hand,
+}
+
+
+def substitute(network: Network, path: str, old: Client, new: Client, host: Host | None = None) -> None:
+    """Other addresses in a file, of the gateway unless said otherwise."""
+    where = host or network.hosts["fvt-gateway"]
+    text = where.read(path)
+    for before, after in zip(old.inside, new.inside, strict=True):
+        text, count = re.subn(rf"(?<![\w:.]){re.escape(before)}(?![\w:.])", after, text)
+        assert count
+    where.write(path, text, int(where.run(["stat", "-c", "%a", path]).stdout, 8))
+
+
+def put_back(network: Network) -> None:
+    """vpnc-script of a killed client has not put back the default that it replaced: as the next lease would."""
+    client = network.clients[1]
+    if client.kind == "openconnect":
+        host = network.host(client)
+        host.run(["systemctl", "stop", UNITS[client.kind]])
+        host.run(["ip", "route", "replace", "default", "via", plan.in_lan(0, 1)[0], "dev", UPLINK])
+        host.run(["systemctl", "start", UNITS[client.kind]])
+    network.wait_for_tunnels()
+
+
+def right_soon(network: Network) -> None:
+    """Every reply, and the host's own word for it, within a time."""
+    network.wait_for_tunnels()
+    deadline = time.monotonic() + SOON
+    while True:
+        wrong = [str(one) for one in network.ask(network.asked()) if not one.right]
+        states = [
+            json.loads(network.host(client).run(["fleetvpn-endpoint", "status", "--json"], check=False).stdout)["state"]
+            for client in network.clients
+        ]
+        if (not wrong and set(states) == {"proven"}) or time.monotonic() > deadline:
+            break
+    assert (wrong, states) == ([], ["proven"] * len(states))
+
+
+def wait(true: t.Callable[[], bool], what: str) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + SOON
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
