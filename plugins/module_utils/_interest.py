@@ -26,9 +26,7 @@ def interest_of(declaration: Declaration, outcome: Outcome, facts: Facts) -> Int
     uplinks = named | set(uplink_devices(facts, tunnels_of(outcome.ways)))
     index = {link.name: link.index for link in facts.links}
     inside = {r.dst for r in outcome.desired.routes if r.table == outcome.shared.local}
-    written = {
-        r.table for r in outcome.desired.routes if r.table != MAIN
-    }  # a kill switch's among them
+    written = {r.table for r in outcome.desired.routes if r.table != MAIN}  # a kill switch's among them
     stated = {network for network in declaration.local_networks if "/" in network}
     return Interest(
         tables=frozenset({outcome.shared.local, *(way.table for way in outcome.ways), *written}),
