@@ -26,15 +26,12 @@ def interest_of(declaration: Declaration, outcome: Outcome, facts: Facts) -> Int
     uplinks = named | set(uplink_devices(facts, tunnels_of(outcome.ways)))
     index = {link.name: link.index for link in facts.links}
     inside = {r.dst for r in outcome.desired.routes if r.table == outcome.shared.local}
+    written = {r.table for r in outcome.desired.routes if r.table != MAIN}  # a kill switch's among them
     stated = {network for network in declaration.local_networks if "/" in network}
     return Interest(
-        tables=frozenset({outcome.shared.local, *(way.table for way in outcome.ways), *_stated_tables(declaration)}),
+        tables=frozenset({outcome.shared.local, *(way.table for way in outcome.ways), *written}),
         protocols=frozenset({declaration.numbers.protocol}),
         devices=frozenset(index[name] for name in (*outcome.internal, *(named if several else ())) if name in index),
         uplinks=frozenset(index[name] for name in uplinks if name in index),
         prefixes=frozenset(inside | stated),
     )
-
-
-def _stated_tables(declaration: Declaration) -> set[int]:
-    return {route.table for route in declaration.routes if route.table != MAIN}
