@@ -41,6 +41,9 @@ options:
       fwmark:
         description: The firewall mark of the packet, such as V(0x1).
         type: str
+      tos:
+        description: The type of service byte of the packet, such as V(0x10), without the two bits of ECN.
+        type: str
       uid:
         description: The number of the user that sends. The user that the module runs as, unless given.
         type: int

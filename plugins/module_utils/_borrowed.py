@@ -13,7 +13,7 @@ from ._model.operation import LinkGroup, Sysctl
 from ._plan import Desired
 from ._recipe.facts import Facts
 from ._recipe.sysctls import VALUES
-from ._store import Record
+from ._record import Record
 
 
 def groups_before(record: Record | None, desired: Desired, facts: Facts, ours: int) -> dict[str, int]:

@@ -7,49 +7,78 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import typing as t
 
-from ._converge import Request, converge
+from ._confirm import Armed, Terms, make_way
+from ._converge import Request, converge, prepare
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
-from ._host import install
+from ._host import install, program
+from ._management import controller
 from ._model.guard import FAMILY, Guard
-from ._store import check_name, guard_of, store_for
+from ._record import guard_of
+from ._store import check_name, store_for
 from ._surroundings import Host
 from ._version import VERSION
 from ._worker import Result
 
 if t.TYPE_CHECKING:
+    from ._kernel import Kernel
     from ._model.operation import Target
     from ._worker import Context
+
+
+ARMED = "armed"  # a change that waits for its confirmation
 
 
 def ensure_endpoint(context: Context) -> Result:
     """The work of module C(endpoint)."""
     params = context.params
     check_name(params["set"])
-    request = Request(
+    request = _request(context)
+    with context.open_kernel() as kernel:
+        host = _host(context, kernel)
+        work = prepare(kernel, host, request)
+        files = None if context.netns else _installation(context, request)
+        if context.check_mode or (work.idle and not (files and files.plan)):
+            return as_result(work.run(), host, files, request.name)
+        with host.lock():
+            make_way(kernel, host)
+            host = _host(context, kernel)  # what it had read may have changed meanwhile
+            found = converge(kernel, host, request)
+            if found.armed is None:
+                complete(host, files, absent=request.absent)
+    return as_result(found, host, files, request.name)
+
+
+def _host(context: Context, kernel: Kernel) -> Host:
+    return Host(kernel, context.netns, persistent=persistent(context.params), build=program.build)
+
+
+def _request(context: Context) -> Request:
+    params = context.params
+    return Request(
         name=params["set"],
         params=declared(params),
         paths=params["paths"] or [],
+        keep_paths=params["keep_paths"] or [],
         absent=params["state"] == "absent",
         prune=params["prune"],
         dry_run=context.check_mode,
+        what_if=params["what_if"],
+        terms=Terms.of(params["confirm"] or {}, context.netns),
         meta={**author(), "prune": params["prune"]},
     )
-    with context.open_kernel() as kernel:
-        host = Host(kernel, context.netns, persistent=persistent(params))
-        with contextlib.nullcontext() if context.check_mode else host.lock():
-            found = converge(kernel, host, request)
-            program = None if context.netns else _installation(context, request)
-            if program and not context.check_mode:
-                program.carry_out()
-            if request.absent and not context.check_mode:
-                host.tidy()
-    return as_result(found, host, program, request.name)
+
+
+def complete(host: Host, files: install.Installation | None, *, absent: bool) -> None:
+    """What comes after the set is written down, or gone."""
+    if files is not None:
+        files.carry_out()
+    if absent:
+        host.tidy()
 
 
 def _installation(context: Context, request: Request) -> install.Installation:
@@ -81,19 +110,19 @@ def _given(value: t.Any) -> t.Any:
 def author() -> dict[str, str]:
     """Who changed what last, as far as the host can tell."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
-    controller = (os.environ.get("SSH_CONNECTION") or "").split(" ")[0]
-    return {"user": user, "controller": controller, "version": VERSION}
+    return {"user": user, "controller": controller(), "version": VERSION}
 
 
-def as_result(found: Found, host: Host, program: install.Installation | None, name: str) -> Result:
+def as_result(found: Found, host: Host, files: install.Installation | None, name: str) -> Result:
     """The result for set C(name) as the module returns it."""
     named = [{"op": _op(line), "kind": "table", "family": None, "text": line[1:]} for line in found.names]
-    files = program.plan if program else []
-    steps = [*found.plan.as_result(), *named, *files]
-    displaced = [*_displaced(found), *(step["text"] for step in files if step["op"] in ("remove", "replace"))]
-    incoming = [*_incoming(found), *(step["text"] for step in (*named, *files) if step["op"] in ("add", "replace"))]
+    installed = files.plan if files else []
+    steps = [*found.plan.as_result(), *named, *installed]
+    displaced = [*_displaced(found), *(step["text"] for step in installed if step["op"] in ("remove", "replace"))]
+    added = (step["text"] for step in (*named, *installed) if step["op"] in ("add", "replace"))
+    incoming = [*_incoming(found), *added]
     return Result(
-        changed=found.changed or bool(files),
+        changed=found.changed or bool(installed),
         plan=steps,
         before="".join(f"{line}\n" for line in displaced),
         after="".join(f"{line}\n" for line in incoming),
@@ -101,17 +130,26 @@ def as_result(found: Found, host: Host, program: install.Installation | None, na
         warnings=[
             *found.warnings,
             *(line for client in host.clients for line in client.remarks),
-            *(program.warnings if program else ()),
+            *(files.warnings if files else ()),
         ],
         values={
-            "paths": [*found.proof.paths, *found.paths],
+            "paths": [{"planned": None, "unjudged": None, **path} for path in (*found.proof.paths, *found.paths)],
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
             "tunnels": host.clients_told(found.record, name),
             "guard": _guard_result(found),
-            "program": program.as_result() if program else None,
+            "program": files.as_result() if files else None,
+            "confirm": _waiting(found.armed, host),
         },
     )
+
+
+def _waiting(armed: Armed | None, host: Host) -> dict[str, t.Any]:
+    """How a change is to be confirmed that is undone otherwise."""
+    if armed is None:
+        return {"state": None}
+    command = host.window.command("confirm", armed.token)
+    return {"state": ARMED, "token": armed.token, "timeout": armed.timeout, "command": command}
 
 
 def _op(line: str) -> str:

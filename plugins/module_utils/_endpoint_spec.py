@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ._argspec import NETNS, ROUTE, RULE, TABLE, Spec, list_of, merged
 from ._model.declaration import STRICT_EGRESS, SYSCTLS, TUNNEL_TYPES
-from ._path_options import paths_spec
+from ._path_options import keep_paths_spec, paths_spec
 
 TUNNEL: Spec = {
     "type": {"type": "str", "required": True, "choices": list(TUNNEL_TYPES)},
@@ -47,6 +47,7 @@ IDENTITY: Spec = {
     "mtu": {"type": "int"},
     "advmss": {"type": "int"},
     "pin": list_of(PIN),
+    "follow_connections": {"type": "bool", "default": False},
     "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
 }
 
@@ -68,10 +69,18 @@ DECLARATION: Spec = {
     "unbound_local": {"type": "str", "choices": ["none", "main"], "default": "none"},
     "unbound_forwarded": {"type": "list", "elements": "str"},
     "unbound_backstop": {"type": "bool", "default": False},
+    "mark": {"type": "str"},
     "sysctls": {"type": "list", "elements": "str", "choices": list(SYSCTLS)},
     "strict_egress": {"type": "str", "choices": list(STRICT_EGRESS), "default": "true"},
     "strict_ingress": {"type": "bool", "default": False},
     "numbers": {"type": "dict", "options": NUMBERS},
+}
+
+CONFIRM: Spec = {
+    "by": {"type": "str", "choices": ["reconnect", "probe", "none"]},
+    "timeout": {"type": "int", "default": 30},
+    "address": {"type": "str"},
+    "port": {"type": "int"},
 }
 
 ENDPOINT: Spec = merged(
@@ -80,6 +89,9 @@ ENDPOINT: Spec = merged(
         "set": {"type": "str", "default": "main"},
         "prune": {"type": "bool", "default": True},
         "paths": paths_spec(),
+        "keep_paths": keep_paths_spec(),
+        "what_if": {"type": "str", "choices": ["enforce", "report", "skip"], "default": "enforce"},
+        "confirm": {"type": "dict", "options": CONFIRM},
         "persistent": {"type": "bool"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     },

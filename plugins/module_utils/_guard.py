@@ -19,7 +19,7 @@ import subprocess
 import typing as t
 
 from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
-from ._model.guard import ADDRESSES, DEVICES, FAMILY, Chain, Guard, NamedSet, rule
+from ._model.guard import ADDRESSES, DEVICES, FAMILY, Chain, Guard, NamedSet, device, rule
 from ._netlink_socket import Refused
 
 # Not by PATH: what root runs here is not for the environment to choose.
@@ -61,10 +61,7 @@ def load(commands: bytes) -> None:
 def _encoded(guard: Guard) -> t.Iterator[Json]:
     where = {"family": FAMILY, "table": guard.table}
     for each in guard.sets:
-        flags = {} if each.type == DEVICES else {"flags": ["interval"]}
-        yield {
-            "set": {**where, "name": each.name, "type": each.type, **flags, "elem": list(map(_element, each.elements))}
-        }
+        yield {"set": {**where, "name": each.name, "type": each.type, **_members(each)}}
     for chain in guard.chains:
         hook = {"type": chain.type, "hook": chain.hook, "prio": chain.priority, "policy": chain.policy}
         yield {"chain": {**where, "name": chain.name, **(hook if chain.hook else {})}}
@@ -73,7 +70,13 @@ def _encoded(guard: Guard) -> t.Iterator[Json]:
             yield {"rule": {**where, "chain": chain.name, "expr": json.loads(each_rule)}}
 
 
-def _element(text: str) -> Json:
+def _members(each: NamedSet) -> Json:
+    if each.type == DEVICES:
+        return {"elem": [device(name) for name in each.elements]}
+    return {"flags": ["interval"], "elem": [_prefix(text) for text in each.elements]}
+
+
+def _prefix(text: str) -> Json:
     address, _slash, length = text.partition("/")
     return {"prefix": {"addr": address, "len": int(length)}} if length else text
 

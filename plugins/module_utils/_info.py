@@ -7,13 +7,18 @@
 
 from __future__ import annotations
 
+import pathlib
 import typing as t
 
+from ._audit import MAIN, View, audit
 from ._converge import Request, converge
 from ._converge import Result as Found
+from ._daemons import find_daemons
 from ._errors import InvalidInput, RoutingError
+from ._names import Names
 from ._read import FAMILIES
-from ._store import Record, Store, all_stores, objects_of
+from ._record import Record, objects_of
+from ._store import Store, all_stores
 from ._surroundings import Host
 from ._worker import Result
 
@@ -35,6 +40,16 @@ def tell(context: Context) -> Result:
         rules = [rule for family in FAMILIES for rule in kernel.rules(family)]
         owned = {record.numbers.get("protocol") for _store, record in records.values()}
         tables = {number for _store, record in records.values() for number in record.tables.values()}
+        main = [route for family in FAMILIES for route in kernel.routes(family, table=MAIN)]
+        view = View(
+            rules,
+            main,
+            kernel.addresses(),
+            [record for _store, record in records.values()],
+            Names.read(root=context.root, netns=context.netns),
+            # A namespace has neither files nor programs of its own that could be told from the host's.
+            find_daemons(pathlib.Path(context.root)) if context.netns is None else (),
+        )
         routes = [route for table in sorted(tables) for f in FAMILIES for route in kernel.routes(f, table=table)]
         objects: list[Rule | Route] = [*rules, *routes]
         return Result(
@@ -44,6 +59,7 @@ def tell(context: Context) -> Result:
                 "paths": [path for entry in sets for path in entry.pop("paths")],
                 "owned": _listed(each for each in objects if each.protocol in owned),
                 "foreign": _listed(each for each in objects if each.protocol not in {*owned, KERNEL}),
+                "findings": [finding.as_result() for finding in audit(view)],
                 "conflicts": _conflicts(rules, routes, [record for _store, record in records.values()], owned),
             }
         )

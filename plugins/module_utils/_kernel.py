@@ -18,10 +18,12 @@ import re
 import select
 import socket
 import sys
+import time
 import types
 import typing as t
 
 from . import _guard
+from . import _netlink_copy as copies
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
@@ -36,10 +38,22 @@ from ._netlink_apply import Answers, Transaction, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
 from ._netlink_filter import Interest, program
 from ._netlink_ruleset import RulesetEvents
-from ._netlink_socket import HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, EventSocket, NetlinkSocket, Overrun, Refused
-from ._netns import inside
+from ._netlink_socket import (
+    HEADER_SIZE,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    EventSocket,
+    NetlinkSocket,
+    Overrun,
+    Refused,
+    TooMany,
+)
+from ._netns import inside, scratch
 from ._reading import Readable
-from ._sysctl import read_sysctl
+from ._sysctl import DIRECTORY, read_sysctl
 
 MINIMUM_PYROUTE2 = "0.7.2"
 PRIVATE_SITE_PACKAGES = "/usr/local/lib/fleetvpn/site-packages"
@@ -78,8 +92,20 @@ class Kernel(Readable, t.Protocol):
         other error, what was done is undone in reverse and KernelError (or NotPermitted, NotSupported) is raised.
         """
 
+    def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        """The routes of a table that hold one of the destinations.
+
+        None if the table has more than C(most) routes, which shows before all of them are read.
+        """
+
+    def matched(self, flow: Flow) -> Route | None:
+        """The route that answers a lookup; None if none does, or one that is an error."""
+
     def router_neighbours(self) -> list[tuple[str, str]]:
         """Device and address of the IPv6 neighbours that said they are routers."""
+
+    def answers(self, dev: str, address: str, seconds: float) -> bool:
+        """Whether a neighbour is there: by ARP or neighbour discovery. On a device without, everybody is."""
 
     def events(self, *, rules: bool = False, routes: bool = False, ruleset: bool = False, own: bool = True) -> Events:
         """Listen to devices and addresses of both families, and on request to rules, routes, and our part of the
@@ -100,6 +126,18 @@ def open_kernel(netns: str | None = None) -> t.Iterator[Kernel]:
 
 
 _REMEMBERED = 500  # decoded messages, of some kilobytes each
+
+
+@contextlib.contextmanager
+def open_scratch() -> t.Iterator[tuple[Kernel, copies.Scratch]]:
+    """An empty network namespace, and what fills it. The calling thread is inside while the context lasts.
+
+    Raises NotPermitted and NotSupported where none can be made.
+    """
+    codec = _codec()
+    with scratch(), contextlib.closing(Netlink(codec)) as kernel:
+        yield kernel, copies.Scratch(kernel, codec, DIRECTORY)
+
 
 _MESSAGES = ("fibmsg", "rtmsg", "ifaddrmsg", "ndmsg")
 
@@ -126,6 +164,11 @@ class Netlink:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def renew(self) -> None:
+        """Another socket: answers of the one before were lost."""
+        self._socket.close()
+        self._socket = NetlinkSocket(self._codec.explanation)
 
     @property
     def received(self) -> int:
@@ -176,6 +219,33 @@ class Netlink:
         policies = [xfrm_messages.decode_policy(data) for data in found]
         return [policy for policy in policies if policy is not None]
 
+    def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        wanted = copies.covering(frozenset(destinations))
+        content = route_messages.encode_filter(family, table, None, None)
+        asked = self._codec.encode(route_messages.MESSAGE, "RTM_GETROUTE", NLM_F_REQUEST | NLM_F_DUMP, content)
+        try:
+            with contextlib.closing(NetlinkSocket(self._codec.explanation)) as sock:
+                found = sock.dump(asked, most=most)
+        except TooMany:
+            return None
+        except Refused as refused:
+            if refused.errno == errno.ENOENT:
+                return []
+            raise failure(refused, "RTM_GETROUTE") from refused
+        kept = [self._codec.decode(route_messages.MESSAGE, m) for m in found if copies.destination(m) in wanted]
+        routes = [route_messages.decode(fields, device_name) for fields in kept]
+        return [route for route in routes if route is not None and _wanted(route, family, table, None, None)]
+
+    def matched(self, flow: Flow) -> Route | None:
+        content = route_messages.encode_flow(flow, device_index, route_messages.RTM_F_FIB_MATCH)
+        asked = self._codec.encode(route_messages.MESSAGE, "RTM_GETROUTE", NLM_F_REQUEST, content)
+        try:
+            return route_messages.decode(
+                self._codec.decode(route_messages.MESSAGE, self._socket.ask(asked)), device_name
+            )
+        except Refused:
+            return None
+
     def lookup(self, flow: Flow) -> Path:
         for field, name in (("iif", flow.iif), ("oif", flow.oif)):
             if name is not None and _device_or_none(name) is None:
@@ -211,6 +281,30 @@ class Netlink:
     def events(self, *, rules: bool = False, routes: bool = False, ruleset: bool = False, own: bool = True) -> Events:
         groups = (*_GROUPS, *(_RULE_GROUPS if rules else ()), *(_ROUTE_GROUPS if routes else ()))
         return NetlinkEvents(groups, None if own else self._socket.port, ruleset=ruleset)
+
+    def answers(self, dev: str, address: str, seconds: float) -> bool:
+        index, family = _device_or_none(dev), 6 if ":" in address else 4
+        deadline = time.monotonic() + seconds
+        while index is not None and time.monotonic() < deadline:
+            state = self._neighbour(family, index, address)
+            if state & (host_messages.ANSWERED | host_messages.FAILED):
+                return bool(state & host_messages.ANSWERED)
+            if state == 0 or state & host_messages.KNOWN:
+                self._ask_neighbour(family, index, address, probe=bool(state))
+            time.sleep(0.02)
+        return False
+
+    def _neighbour(self, family: int, index: int, address: str) -> int:
+        """What is known of a neighbour, 0 for nothing."""
+        found = self._dump(host_messages.NEIGHBOUR, "RTM_GETNEIGH", Content({"family": AF[family]}, []))
+        known = (host_messages.decode_neighbour(fields) for fields in found)
+        return next((state for at, who, state in known if (at, who) == (index, address)), 0)
+
+    def _ask_neighbour(self, family: int, index: int, address: str, *, probe: bool) -> None:
+        content = host_messages.encode_neighbour(family, index, address, probe=probe)
+        flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_REPLACE if probe else NLM_F_CREATE)
+        with contextlib.suppress(Refused):  # what comes of it is read
+            self._socket.tell([self._codec.encode(host_messages.NEIGHBOUR, "RTM_NEWNEIGH", flags, content)])
 
     def _dump(
         self, message: Message, request: str, content: Content, missing: tuple[int, ...] = ()

@@ -58,6 +58,9 @@ class Channel(t.Protocol):
     def tell(self, requests: t.Sequence[bytearray]) -> Answers:
         """Send requests; the answer to each."""
 
+    def renew(self) -> None:
+        """Another socket."""
+
 
 class Transaction:
     """One run over operations, with what was done so far."""
@@ -78,7 +81,7 @@ class Transaction:
         rest = [operation for operation in operations if operation not in made]
         for part in filter(None, (made, rest)):
             for batch in self._prepared(part):
-                failed = self._send(batch)
+                failed = self._sent(batch)
                 if failed is not None:
                     raise self._undone(*failed)
 
@@ -88,6 +91,15 @@ class Transaction:
         except RoutingError:
             self._take_back()
             raise
+
+    def _sent(self, batch: t.Sequence[Prepared]) -> tuple[Operation, Refused] | None:
+        """As _send; when the answers are lost, all of the batch may have been done, and a new socket takes it back."""
+        try:
+            return self._send(batch)
+        except (Refused, RoutingError) as exc:
+            self._done.extend(operation for operation, _request in batch)
+            self._kernel.renew()
+            return batch[0][0], exc if isinstance(exc, Refused) else Refused(errno.EIO, str(exc))
 
     def _require_dscp(self, operations: t.Sequence[Operation]) -> None:
         """A kernel that does not know a selector ignores it, and the rule would match everything.
@@ -99,7 +111,10 @@ class Transaction:
         if not wanted:
             return
         nothing = Rule(wanted[0].family, 0, action="blackhole", iif="?", oif="?", dscp=255, protocol=255)
-        answer = self._kernel.tell([self._encode(Operation("remove", nothing))])[0]
+        try:
+            answer = self._kernel.tell([self._encode(Operation("remove", nothing))])[0]
+        except Refused as refused:
+            raise failure(refused, "the question whether rules know dscp") from refused
         if answer is not None and answer.errno == errno.ENOENT:
             why = "is not known to this kernel as a selector of rules, which takes Linux 6.13 or later"
             raise NotSupported(why, field="dscp", value=wanted[0].dscp)
@@ -209,8 +224,11 @@ class Transaction:
                 prepared.append((inverse, self._encode(inverse)))
             except Refused as refused:
                 left.append((inverse, refused))
-        answers = zip(prepared, self._answers(prepared)) if prepared else ()
-        left += [(inverse, refused) for (inverse, _request), refused in answers if refused is not None]
+        try:
+            answers = self._answers(prepared) if prepared else []
+        except (Refused, RoutingError) as exc:
+            answers = [exc if isinstance(exc, Refused) else Refused(errno.EIO, str(exc))] * len(prepared)
+        left += [(inverse, refused) for (inverse, _request), refused in zip(prepared, answers) if refused is not None]
         return [f"{_text(inverse)} ({refused.text})" for inverse, refused in left if not _is_done(inverse, refused)]
 
 

@@ -29,6 +29,7 @@ class Content(t.NamedTuple):
 
 
 AF = {4: 2, 6: 10}
+_LINK_FIELDS = (("family", "B"), ("pad", "B"), ("type", "H"), ("index", "i"), ("flags", "I"), ("change", "I"))
 FAMILIES = {2: 4, 10: 6}
 
 
@@ -79,7 +80,8 @@ class Codec:
 
     def _class(self, kind: Message) -> t.Any:
         if kind.base not in self._classes:
-            found = self._link() if kind.base == "ifinfmsg" else getattr(self._library.messages[kind.base], kind.base)
+            own = {"ifinfmsg": self._link, "veth": self._veth}.get(kind.base)
+            found = own() if own else getattr(self._library.messages[kind.base], kind.base)
             self._classes[kind.base] = _extended(found, kind)
         return self._classes[kind.base]
 
@@ -89,9 +91,19 @@ class Codec:
         """
         netlink = self._library.netlink
         info = type("linkinfo", (netlink.nla,), {"nla_map": ((1, "IFLA_INFO_KIND", "asciiz"),)})
-        fields = (("family", "B"), ("pad", "B"), ("type", "H"), ("index", "i"), ("flags", "I"), ("change", "I"))
         attrs = ((18, "IFLA_LINKINFO", "linkinfo"),)
-        return type("ifinfmsg", (netlink.nlmsg,), {"fields": fields, "nla_map": attrs, "linkinfo": info})
+        return type("ifinfmsg", (netlink.nlmsg,), {"fields": _LINK_FIELDS, "nla_map": attrs, "linkinfo": info})
+
+    def _veth(self) -> t.Any:
+        """A new cable: a message about one end that holds one about the other."""
+        nla, nlmsg = self._library.netlink.nla, self._library.netlink.nlmsg
+        name = ((3, "IFLA_IFNAME", "asciiz"),)
+        peer = type("peer", (nla,), {"fields": _LINK_FIELDS, "nla_map": name})
+        data = type("data", (nla,), {"nla_map": ((1, "VETH_INFO_PEER", "far_end"),), "far_end": peer})
+        kinds = ((1, "IFLA_INFO_KIND", "asciiz"), (2, "IFLA_INFO_DATA", "cable"))
+        info = type("linkinfo", (nla,), {"nla_map": kinds, "cable": data})
+        attrs = (*name, (18, "IFLA_LINKINFO", "linkinfo"), (27, "IFLA_GROUP", "uint32"))
+        return type("veth", (nlmsg,), {"fields": _LINK_FIELDS, "nla_map": attrs, "linkinfo": info})
 
 
 def _extended(base: t.Any, kind: Message) -> t.Any:

@@ -11,7 +11,7 @@ import ipaddress
 import typing as t
 
 from ._model.state import Address, Link
-from ._netlink_codec import FAMILIES, Content, Message
+from ._netlink_codec import AF, FAMILIES, Content, Message
 
 LINK = Message(
     "ifinfmsg",
@@ -26,12 +26,21 @@ LINK = Message(
     ),
 )
 ADDRESS = Message("ifaddrmsg", ("IFA_ADDRESS", "IFA_LOCAL", "IFA_FLAGS"))
+NEW_ADDRESS = Message("ifaddrmsg", (*ADDRESS.attrs, "IFA_CACHEINFO"))
+NEW_LINK = Message("veth", ("IFLA_IFNAME", "IFLA_LINKINFO", "IFLA_GROUP"))
 NEIGHBOUR = Message("ndmsg", ("NDA_DST",))
 
 IFF_UP = 0x1
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS: most of a link's message is counters
-_SECONDARY, _DEPRECATED, _TENTATIVE = 0x01, 0x20, 0x40
-_NTF_ROUTER = 0x80
+_SECONDARY, _NODAD, _DEPRECATED, _TENTATIVE, _NOPREFIXROUTE = 0x01, 0x02, 0x20, 0x40, 0x200
+_UP = {"flags": IFF_UP, "change": IFF_UP}
+_FOREVER = 0xFFFFFFFF
+_NTF_USE, _NTF_ROUTER = 0x01, 0x80
+# NUD_*: what the kernel knows of a neighbour.
+ANSWERED = 0x02 | 0x40 | 0x80  # reachable, or on a device that needs no answer, or entered by hand
+KNOWN = 0x04 | 0x08  # answered once
+PROBE = 0x10
+FAILED = 0x20
 
 
 def encode_links() -> Content:
@@ -42,6 +51,34 @@ def encode_links() -> Content:
 def encode_group(index: int, group: int) -> Content:
     """A change of a device's group and of nothing else."""
     return Content({"index": index}, [("IFLA_GROUP", group)])
+
+
+def encode_up(name: str) -> Content:
+    """A device that comes up."""
+    return Content(_UP, [("IFLA_IFNAME", name)])
+
+
+def encode_stand_in(link: Link, peer: str) -> Content:
+    """A cable with the name, state and group of a device; with its other end, C(peer), it gets carrier."""
+    far = {"attrs": [("IFLA_IFNAME", peer)]}
+    info = [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", far)]})]
+    attrs = [("IFLA_IFNAME", link.name), ("IFLA_GROUP", link.group), ("IFLA_LINKINFO", {"attrs": info})]
+    return Content(_UP if link.up else {}, attrs)
+
+
+def encode_address(address: Address, index: int) -> Content:
+    """An address without the routes to its network, which are copied like all others, and without detection."""
+    far = address.address if address.peer is None else address.peer.partition("/")[0]
+    attrs: list[tuple[str, t.Any]] = [
+        ("IFA_LOCAL", address.address),
+        ("IFA_ADDRESS", far),
+        ("IFA_FLAGS", _NOPREFIXROUTE | (_NODAD if address.family == 6 else 0)),
+    ]
+    if address.deprecated:
+        times = {"ifa_preferred": 0, "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
+        attrs.append(("IFA_CACHEINFO", times))
+    header = {"family": AF[address.family], "prefixlen": address.prefixlen, "scope": address.scope, "index": index}
+    return Content(header, attrs)
 
 
 def decode_link(fields: t.Mapping[str, t.Any]) -> Link:
@@ -80,6 +117,17 @@ def decode_address(fields: t.Mapping[str, t.Any], name: t.Callable[[int], str | 
         tentative=bool(flags & _TENTATIVE),
         peer=None if far == local else str(ipaddress.ip_network((far, fields["prefixlen"]), strict=False)),
     )
+
+
+def encode_neighbour(family: int, index: int, address: str, *, probe: bool) -> Content:
+    """A wish to know whether a neighbour is there: to begin to find out, or (C(probe)) to ask one that is known."""
+    asked = {"state": PROBE, "flags": 0} if probe else {"state": 0, "flags": _NTF_USE}
+    return Content({"family": AF[family], "ifindex": index, **asked}, [("NDA_DST", address)])
+
+
+def decode_neighbour(fields: t.Mapping[str, t.Any]) -> tuple[int, str | None, int]:
+    """Index of the device, address and state of a neighbour."""
+    return fields["ifindex"], fields.get("NDA_DST"), fields["state"]
 
 
 def decode_router(fields: t.Mapping[str, t.Any], name: t.Callable[[int], str | None]) -> tuple[str, str] | None:

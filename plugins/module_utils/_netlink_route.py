@@ -58,6 +58,7 @@ _PREF_NAMES = {1: "high", 3: "low"}
 _RTNH_F_ONLINK = 0x4
 _RTM_F_CLONED = 0x200
 _RTM_F_LOOKUP_TABLE = 0x1000
+RTM_F_FIB_MATCH = 0x2000
 _MAIN, _LOCAL = 254, 255
 _IPV6_METRIC = 1024  # what the kernel makes of none; a delete without metric would take any
 _RTAX = {"mtu": "RTAX_MTU", "advmss": "RTAX_ADVMSS"}
@@ -216,13 +217,13 @@ def encode_filter(family: int, table: int | None, protocol: int | None, device: 
     return Content(header, attrs)
 
 
-def encode_flow(flow: Flow, index: Index) -> Content:
+def encode_flow(flow: Flow, index: Index, flags: int = 0) -> Content:
     """The question for a lookup. IPv4 names the table that the answer came from only when asked; IPv6 always, and
     refuses to be asked.
     """
     dst, dst_len = split_prefix(flow.to)
     src, src_len = split_prefix(flow.source)
-    flags = _RTM_F_LOOKUP_TABLE if flow.family == 4 else 0
+    flags |= _RTM_F_LOOKUP_TABLE if flow.family == 4 else 0
     header = {"family": AF[flow.family], "dst_len": dst_len, "src_len": src_len, "tos": flow.tos, "flags": flags}
     values = (
         ("RTA_DST", dst),

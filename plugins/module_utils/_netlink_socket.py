@@ -28,6 +28,7 @@ NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
 NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
 
 _NLM_F_ACK_TLVS = 0x200
 _NLMSG_ERROR = 2
@@ -59,6 +60,10 @@ class Refused(Exception):
         self.explained = text is not None
         self.text = text or os.strerror(number)
         super().__init__(self.text)
+
+
+class TooMany(Exception):
+    """A dump has more messages than were wanted. The rest of it is still to come."""
 
 
 class Overrun(Exception):
@@ -98,15 +103,17 @@ class NetlinkSocket:
         """Close it; closing twice is no error."""
         self._sock.close()
 
-    def dump(self, request: bytearray, *, marks_changes: bool = True) -> list[bytes]:
+    def dump(self, request: bytearray, *, marks_changes: bool = True, most: int | None = None) -> list[bytes]:
         """All messages of a dump. A dump during which something changed may miss objects, so it is done again.
+
+        Raises TooMany as soon as there are more than C(most); the socket is of no use then.
 
         Of some objects the kernel does not say that they changed (C(marks_changes) false): then a dump that took
         several reads counts when a second one is the same.
         """
         before: list[bytes] = []
         for _attempt in range(_DUMP_TRIES):
-            messages, reads, interrupted = self._dump_once(request)
+            messages, reads, interrupted = self._dump_once(request, most)
             bodies = [message[_HEADER.size :] for message in messages]
             if not interrupted and (marks_changes or reads <= 1 or bodies == before):
                 return messages
@@ -128,7 +135,7 @@ class NetlinkSocket:
             results.extend(self._refusal(self._next()) for _request in chunk)
         return results
 
-    def _dump_once(self, request: bytearray) -> tuple[list[bytes], int, bool]:
+    def _dump_once(self, request: bytearray, most: int | None) -> tuple[list[bytes], int, bool]:
         """Messages, in how many reads they came, and whether the kernel said that something changed meanwhile."""
         self._send([request])
         messages: list[bytes] = []
@@ -142,6 +149,8 @@ class NetlinkSocket:
                 return messages, len(reads), interrupted
             messages.append(message.data)
             reads.add(self._reads)
+            if most is not None and len(messages) > most:
+                raise TooMany
 
     def _raise_error(self, message: Message) -> None:
         refusal = self._refusal(message)
@@ -162,7 +171,10 @@ class NetlinkSocket:
             self._seq += 1
             struct.pack_into("=I", request, 8, self._seq)
         self._pending = iter(())
-        self._sock.send(b"".join(requests))
+        try:
+            self._sock.send(b"".join(requests))
+        except OSError as exc:
+            raise Refused(exc.errno or errno.EIO, f"the request could not be sent: {exc.strerror}") from exc
 
     def _next(self) -> Message:
         """The next message that belongs to what was sent last; what an aborted dump left behind is passed over."""
@@ -178,9 +190,8 @@ class NetlinkSocket:
         try:
             return self._sock.recv(_READ_SIZE)
         except OSError as exc:
-            if exc.errno == errno.ENOBUFS:
-                raise Refused(errno.ENOBUFS, "answers were lost, the receive buffer is too small") from exc
-            raise
+            why = "the receive buffer is too small" if exc.errno == errno.ENOBUFS else exc.strerror
+            raise Refused(exc.errno or errno.EIO, f"answers were lost: {why}") from exc
 
 
 class EventSocket:

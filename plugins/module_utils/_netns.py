@@ -13,9 +13,10 @@ import errno
 import os
 import typing as t
 
-from ._errors import InvalidInput, NotPermitted
+from ._errors import InvalidInput, NotPermitted, NotSupported
 
 NETNS_DIRECTORY = "/run/netns"
+THIS_NETNS = "/proc/thread-self/ns/net"
 _CLONE_NEWNET = 0x40000000
 
 
@@ -28,12 +29,37 @@ def inside(netns: str | None) -> t.Iterator[None]:
     if netns is None:
         yield
         return
-    with open("/proc/thread-self/ns/net", "rb") as home, _namespace(netns) as there:
+    with open(THIS_NETNS, "rb") as home, _namespace(netns) as there:
         _enter(there.fileno(), netns)
         try:
             yield
         finally:
             _enter(home.fileno(), "the namespace before")
+
+
+@contextlib.contextmanager
+def scratch() -> t.Iterator[None]:
+    """The calling thread in a new network namespace, and back again whatever happens.
+
+    It has no name and no process of its own, so it is gone as soon as the thread has left it and its sockets are
+    closed, also after SIGKILL. Raises NotPermitted or NotSupported where none can be made.
+    """
+    with open(THIS_NETNS, "rb") as home:
+        _unshare()
+        try:
+            yield
+        finally:
+            _setns(home.fileno())  # if that fails nothing may go on, so the error is none that somebody handles
+
+
+def _unshare() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) == 0:
+        return
+    number = ctypes.get_errno()
+    if number == errno.EPERM:
+        raise NotPermitted("may not make a network namespace", accepted="root with CAP_SYS_ADMIN")
+    raise NotSupported(f"cannot make a network namespace: {os.strerror(number)}")
 
 
 def _namespace(netns: str) -> t.BinaryIO:
@@ -52,12 +78,18 @@ def _unknown(netns: str) -> InvalidInput:
 
 
 def _enter(descriptor: int, netns: str) -> None:
+    try:
+        _setns(descriptor)
+    except OSError as exc:
+        if exc.errno == errno.EPERM:
+            raise NotPermitted("entering a namespace needs root", field="netns", value=netns) from exc
+        if exc.errno == errno.EINVAL:
+            raise _unknown(netns) from exc
+        raise
+
+
+def _setns(descriptor: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET) == 0:
-        return
-    number = ctypes.get_errno()
-    if number == errno.EPERM:
-        raise NotPermitted("entering a namespace needs root", field="netns", value=netns)
-    if number == errno.EINVAL:
-        raise _unknown(netns)
-    raise OSError(number, os.strerror(number), netns)
+    if libc.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

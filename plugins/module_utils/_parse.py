@@ -14,7 +14,7 @@ from ._errors import InvalidInput
 from ._model import fields
 from ._model.declaration import DEVICE, STRICT_EGRESS, Declaration, Numbers, Params, Tables, parse_identities
 from ._model.route import Route
-from ._model.rule import Rule
+from ._model.rule import Rule, marks_meet
 from ._model.table import Table
 
 UNBOUND_LOCAL = ("none", "main")
@@ -48,6 +48,7 @@ def parse_declaration(name: str, params: Params, numbers: Numbers, tables: Table
         unbound_local=params.get("unbound_local") or "none",
         unbound_forwarded=tuple(params.get("unbound_forwarded") or ()),
         unbound_backstop=bool(params.get("unbound_backstop")),
+        mark=_mark(params.get("mark")),
         sysctls=tuple(dict.fromkeys(params.get("sysctls") or ())),
         strict_egress=_strict_egress(params.get("strict_egress")),
         strict_ingress=bool(params.get("strict_ingress")),
@@ -60,6 +61,7 @@ def parse_declaration(name: str, params: Params, numbers: Numbers, tables: Table
             value=True,
             accepted="unbound with the name of an identity",
         )
+    _check_marks(declaration)
     _refuse_twice(declaration)
     return declaration
 
@@ -98,6 +100,39 @@ def _strict_egress(value: object) -> str:
     if stated not in STRICT_EGRESS:
         raise InvalidInput("is none of them", field="strict_egress", value=value, accepted=", ".join(STRICT_EGRESS))
     return stated
+
+
+def _mark(value: object) -> tuple[int, int] | None:
+    """Our marks are always masked: the other bits belong to other programs."""
+    if value is None:
+        return None
+    first, mask = fields.mark(value, "mark")
+    if mask == fields.U32_MAX:
+        raise InvalidInput("has no mask", field="mark", value=value, accepted="MARK/MASK such as 0x1000000/0xf000000")
+    if first == 0:
+        raise InvalidInput("is what every packet has", field="mark", value=value, accepted="a mark other than 0")
+    return first, mask
+
+
+def _check_marks(declaration: Declaration) -> None:
+    followed = next((identity for identity in declaration.identities if identity.follow_connections), None)
+    if followed is not None and declaration.mark is None:
+        raise InvalidInput(
+            "needs a mark",
+            field=f"identity {followed.name}: follow_connections",
+            value=True,
+            accepted="mark: MARK/MASK such as 0x1000000/0xf000000",
+        )
+    for identity in declaration.identities:
+        if declaration.mark is not None and identity.outer.fwmark is not None:
+            bits, mask = identity.outer.fwmark
+            if marks_meet(Rule(4, 1, action="nop", fwmark=bits, fwmask=mask), declaration.mark[1]):
+                raise InvalidInput(
+                    f"has bits of outer.fwmark of identity {identity.name}",
+                    field="mark",
+                    value=f"{declaration.mark[0]:#x}/{declaration.mark[1]:#x}",
+                    accepted="a mask that shares no bits with it",
+                )
 
 
 def _refuse_twice(declaration: Declaration) -> None:

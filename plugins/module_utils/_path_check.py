@@ -15,7 +15,8 @@ from ._errors import NotPermitted, VerificationError
 from ._model.path import IdentityPaths
 from ._names import Names
 from ._paths import answer_all, failing, parse_flow, present
-from ._store import PERSISTENT_ROOT, RUNTIME_ROOT, Record, all_stores
+from ._record import Record
+from ._store import PERSISTENT_ROOT, RUNTIME_ROOT, all_stores
 from ._walks import walks
 from ._worker import Context, Result
 

@@ -31,6 +31,7 @@ SPEC: dict[str, dict[str, t.Any]] = {
     "iif": {"type": "str"},
     "oif": {"type": "str"},
     "fwmark": {"type": "str"},
+    "tos": {"type": "str"},
     "uid": {"type": "int"},
     "ipproto": {"type": "str"},
     "sport": {"type": "str"},
@@ -45,6 +46,11 @@ Identities = t.Sequence[IdentityPaths]
 def paths_spec(*, required: bool = False) -> dict[str, t.Any]:
     """Option C(paths) in an argument specification."""
     return {"type": "list", "elements": "dict", "required": required, "options": copy.deepcopy(SPEC)}
+
+
+def keep_paths_spec() -> dict[str, t.Any]:
+    """Option C(keep_paths): flows of which no more is expected than that they are answered as before."""
+    return {"type": "list", "elements": "dict", "options": {k: dict(v) for k, v in SPEC.items() if k != "expect"}}
 
 
 def parse_flow(
@@ -113,6 +119,7 @@ def _flow(given: fields.Params, family: int, to: str) -> Flow:
         iif=given.read("iif", fields.device),
         oif=given.read("oif", fields.device),
         fwmark=given.number("fwmark", 0, fields.U32_MAX),
+        tos=given.read("tos", fields.dsfield) or 0,
         uid=given.number("uid", 0, fields.U32_MAX - 1),
         ipproto=_ipproto(given, family),
         sport=given.number("sport", 1, 65535),

@@ -19,6 +19,7 @@ from ._model import fields
 from ._model.path import ERRORS, Answer, Expect, IdentityPaths, PathSpec, Verdict
 from ._model.state import Flow, Link, Path
 from ._path_options import EXPECTED, parse_flow
+from ._recipe.facts import NOWHERE_DEVICE
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
@@ -38,6 +39,7 @@ __all__ = [
     "check",
     "compare",
     "failing",
+    "judged",
     "obstacle",
     "owner",
     "parse_flow",
@@ -46,6 +48,7 @@ __all__ = [
     "present",
     "result",
     "text",
+    "unasked",
     "walk",
     "without_neighbours",
 ]
@@ -59,6 +62,9 @@ UNCHANGED_FIELDS = ("type", "dev", "src", "gateway")
 def walk(kernel: Kernel, flow: Flow) -> Answer:
     """Ask the kernel as a connecting socket would: the second time with the source that the first lookup chose."""
     first = _ask(kernel, flow)
+    if first.dev == NOWHERE_DEVICE:
+        # Refused by our nftables table: for IPv6 such a lookup has to succeed, or it would be made again.
+        return Answer(flow, Path("unreachable", errno=errno.ENETUNREACH), source=flow.source)
     if flow.source is not None or flow.iif is not None:
         return Answer(flow, first, source=flow.source)
     if first.type in ERRORS:
@@ -232,7 +238,7 @@ def answer_all(
             entry, answer = _answered(kernel, spec, flow, identities, devices)
             found.append(entry if walks is None else {**entry, "walk": walks(kernel, answer) if answer else []})
         if not spec.flows:
-            found.append(_unasked(spec) if walks is None else {**_unasked(spec), "walk": []})
+            found.append(unasked(spec) if walks is None else {**unasked(spec), "walk": []})
     return found
 
 
@@ -240,15 +246,22 @@ def _answered(
     kernel: Kernel, spec: PathSpec, flow: Flow, identities: t.Sequence[IdentityPaths], devices: t.Collection[str]
 ) -> tuple[dict[str, t.Any], Answer | None]:
     why = obstacle(kernel, flow, devices)
-    if why is None:
-        answer = walk(kernel, flow)
-        return result(spec, flow, answer, check(spec, answer, identities), identities), answer
+    answer = None if why else walk(kernel, flow)
+    return judged(spec, flow, answer, why, identities), answer
+
+
+def judged(
+    spec: PathSpec, flow: Flow, answer: Answer | None, why: str | None, identities: t.Sequence[IdentityPaths]
+) -> dict[str, t.Any]:
+    """The result entry of one flow, with its verdict; without an answer C(why) says what is in its way."""
+    if answer is not None:
+        return result(spec, flow, answer, check(spec, answer, identities), identities)
     lacking = owner(flow.source, identities) is not None or _without_egress(spec, flow, identities)
     status = None if spec.expect is None else PENDING if lacking and flow.iif is None else WRONG
-    return result(spec, flow, None, Verdict(status, (why,)), identities), None
+    return result(spec, flow, None, Verdict(status, (why or "has no answer",)), identities)
 
 
-def _unasked(spec: PathSpec) -> dict[str, t.Any]:
+def unasked(spec: PathSpec) -> dict[str, t.Any]:
     """The entry of an identity that has no address of the family: there is nothing to ask for."""
     why = f"from: {spec.identity} has no ipv{spec.family} address now"
     verdict = Verdict(None if spec.expect is None else PENDING, (why,))
@@ -298,6 +311,7 @@ def text(flow: Flow) -> str:
         "iif": flow.iif,
         "oif": flow.oif,
         "mark": None if flow.fwmark is None else hex(flow.fwmark),
+        "tos": hex(flow.tos) if flow.tos else None,
         "uid": flow.uid,
         "ipproto": None if flow.ipproto is None else fields.protocol_name(flow.ipproto),
         "sport": flow.sport,

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""Option C(paths) of module endpoint: the same flows are asked before and after the change."""
+"""Options C(paths) and C(keep_paths) of module endpoint: the same flows are asked before and after the change."""
 
 from __future__ import annotations
 
@@ -11,11 +11,26 @@ import typing as t
 
 from ._model.path import Answer, IdentityPaths, PathSpec, Verdict
 from ._model.state import Flow
-from ._paths import PENDING, PROVEN, WRONG, answer_all, compare, obstacle, parse_flow, result, walk, without_neighbours
+from ._paths import (
+    PENDING,
+    PROVEN,
+    WRONG,
+    answer_all,
+    compare,
+    judged,
+    obstacle,
+    parse_flow,
+    result,
+    unasked,
+    walk,
+    without_neighbours,
+)
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
+    from ._whatif import Foreseen
 
+KEEP = "keep_paths"
 Entry = dict[str, t.Any]
 
 
@@ -25,17 +40,15 @@ class Questions:
     def __init__(
         self,
         kernel: Kernel,
-        params: t.Sequence[t.Mapping[str, t.Any]],
+        params: t.Sequence[tuple[str, t.Mapping[str, t.Any]]],
         identities: t.Sequence[IdentityPaths],
         tables: t.Callable[[object, str], int],
     ) -> None:
+        """C(params) are entries, each with its name for error messages."""
         self._kernel = kernel
         self._identities = identities
         self._tunnels = without_neighbours(kernel.links()) if params else frozenset()
-        self._specs = [
-            parse_flow(entry, f"paths[{index}]", identities, tables, unchanged_allowed=True)
-            for index, entry in enumerate(params)
-        ]
+        self._specs = [parse_flow(entry, field, identities, tables, unchanged_allowed=True) for field, entry in params]
         self._before = {flow: self._ask(flow) for spec in self._specs for flow in spec.flows}
 
     def before(self) -> list[Entry]:
@@ -45,6 +58,31 @@ class Questions:
             for spec in self._specs
             for flow in spec.flows
         ]
+
+    @property
+    def flows(self) -> list[Flow]:
+        """All flows."""
+        return [flow for spec in self._specs for flow in spec.flows]
+
+    def foreseen(self, flows: t.Mapping[Flow, Foreseen]) -> list[Entry]:
+        """What is foreseen of them, each judged by what is expected of it."""
+        return [
+            entry
+            for spec in self._specs
+            for entry in ([self._ahead(spec, flow, flows[flow]) for flow in spec.flows] or [unasked(spec)])
+        ]
+
+    def _ahead(self, spec: PathSpec, flow: Flow, foreseen: Foreseen) -> Entry:
+        if foreseen.unjudged:
+            return result(spec, flow, None, Verdict(None), self._identities)
+        if not spec.unchanged:
+            return judged(spec, flow, foreseen.planned, foreseen.obstacle, self._identities)
+        verdict = self._unchanged(foreseen.before, foreseen.planned)
+        return result(spec, flow, foreseen.planned, verdict, self._identities)
+
+    def kept(self) -> list[Flow]:
+        """The flows of option C(keep_paths)."""
+        return [flow for spec in self._specs if spec.field.startswith(KEEP) for flow in spec.flows]
 
     def after(self) -> list[Entry]:
         """The answers after the change, each judged by what was expected of it."""

@@ -15,7 +15,7 @@ from ._model.guard import Guard
 from ._model.operation import LinkGroup, OwnLink, Sysctl
 from ._model.path import ERRORS
 from ._model.route import Route
-from ._model.rule import Rule
+from ._model.rule import Rule, marks_meet
 from ._plan import Current, Desired
 from ._recipe.facts import MAIN, Facts, Remembered
 from ._sets import Scope
@@ -152,14 +152,13 @@ def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
         warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
         if any(rule.family == family and rule.table == MAIN for rule in wanted):
             warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
-    return list(dict.fromkeys([*warnings, *_loose_uplinks(kernel, desired)]))
+    return list(dict.fromkeys(warnings))
 
 
-def _loose_uplinks(kernel: Readable, desired: Desired) -> t.Iterator[str]:
-    """The kernel takes the larger value of all and the device: a device can be no stricter than that."""
-    strict = [entry.name.split("/")[2] for entry in desired.sysctls if entry.name.endswith("/rp_filter")]
-    if strict and kernel.sysctl("ipv4/conf/all/rp_filter") == "2":
-        yield f"net.ipv4.conf.all.rp_filter=2 makes reverse-path filtering loose on {', '.join(strict)} too"
+def shared_marks(kernel: Readable, scope: Scope, mask: int) -> list[str]:
+    """Foreign rules that look at the bits of our marks: one program's marks would be taken for the other's."""
+    foreign = [rule for family in FAMILIES for rule in kernel.rules(family) if rule.protocol != scope.numbers.protocol]
+    return [f"foreign rule with bits of our marks: {rule.text()}" for rule in foreign if marks_meet(rule, mask)]
 
 
 def _error_routes(main: t.Iterable[Route], protocol: int) -> list[str]:

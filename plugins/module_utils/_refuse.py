@@ -66,7 +66,11 @@ def unguarded_warning(why: NotSupported) -> str:
 
 
 def _refuse_unguarded(declaration: Declaration, exc: NotSupported, *, patient: bool) -> None:
-    stated = {"strict_egress": declaration.strict_egress == "any", "strict_ingress": declaration.strict_ingress}
+    stated = {
+        "strict_egress": declaration.strict_egress == "any",
+        "strict_ingress": declaration.strict_ingress,
+        "mark": declaration.mark is not None,
+    }
     field = next((name for name, value in stated.items() if value), None)
     if field is not None and not patient:
         value = getattr(declaration, field)

@@ -21,7 +21,7 @@ from ._model.route import Route
 from ._model.rule import Rule
 from ._recipe.block import BLOCK
 from ._recipe.facts import Remembered
-from ._store import Record, guard_of, objects_of
+from ._record import Record, guard_of, objects_of
 
 TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities
 
@@ -154,6 +154,10 @@ def _refuse_shared_rules(name: str, record: Record, declaration: Declaration) ->
     stated = {rule.priority for rule in objects_of(record)[0]}
     priorities = [rule.priority for rule in declaration.rules]
     _refuse_claimed(name, record, "rules", priorities, stated | set(range(base, base + BLOCK)))
+    theirs = record.declaration.get("mark")
+    if theirs is not None and declaration.mark is not None and fields.mark(theirs, "mark")[1] & declaration.mark[1]:
+        shared = f"{declaration.mark[0]:#x}/{declaration.mark[1]:#x}"
+        _refuse_claimed(name, record, "mark", [shared], [shared])
 
 
 def _refuse_shared_routes(name: str, record: Record, declaration: Declaration) -> None:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import functools
 import os
@@ -16,11 +15,13 @@ import pathlib
 import typing as t
 
 from . import _names
-from ._errors import NotPermitted
+from ._confirm import Window
+from ._errors import NotPermitted, NotSupported
 from ._leases import lease_gateways
 from ._model.declaration import Declaration
 from ._recipe.block import BLOCK
-from ._store import RUNTIME_ROOT, Record, Store, all_stores, store_for
+from ._record import Record
+from ._store import RUNTIME_ROOT, Store, all_stores, store_for
 from ._tunnels import Client, find_clients, refuse_lost_sockets, refuse_overtaking, told_clients
 
 if t.TYPE_CHECKING:
@@ -30,12 +31,21 @@ if t.TYPE_CHECKING:
 class Host:
     """This host, or one of its network namespaces, whose names and VPN clients are not ours to know."""
 
-    def __init__(self, kernel: Kernel, netns: str | None, *, persistent: bool) -> None:
+    def __init__(
+        self,
+        kernel: Kernel | None,
+        netns: str | None,
+        *,
+        persistent: bool = False,
+        build: t.Callable[[], bytes] | None = None,
+    ) -> None:
+        """C(build) makes the program that undoes a change which is not confirmed."""
         self._kernel = kernel
         self._netns = netns
         self.clients: list[Client] = []
         self.store: Store = store_for(persistent, netns)
         self.stores: t.Sequence[Store] = all_stores(netns)
+        self.window = Window(self.runtime, netns, owner=self.store.owner, build=build)
 
     @functools.cached_property
     def _tables(self) -> _names.Names:
@@ -95,10 +105,13 @@ class Host:
 
     def _holder(self, address: str) -> str | None:
         """The device that has an address now."""
-        return next((found.dev for found in self._kernel.addresses() if found.address == address), None)
+        held = self._kernel.addresses() if self._kernel else []
+        return next((found.dev for found in held if found.address == address), None)
 
     def gateways(self) -> dict[str, tuple[str, ...]]:
         """Gateways by device, from leases and router advertisements."""
+        if self._kernel is None:
+            return {}
         links = {link.index: link.name for link in self._kernel.links()}
         found = {} if self._netns is not None else lease_gateways(links)
         for device, address in self._kernel.router_neighbours():
@@ -123,7 +136,8 @@ class Host:
         for folder in (self.runtime / "sets.d" / "generations", self.runtime / "sets.d"):
             _remove_empty(folder)
         for name in ("history.json", "lock"):
-            (self.runtime / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.runtime / name).unlink(missing_ok=True)
         for folder in (self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
             _remove_empty(folder)
 
@@ -133,11 +147,8 @@ def _by_number(wanted: t.Mapping[str, int]) -> dict[int, str]:
 
 
 def _remove_empty(folder: pathlib.Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # not there, or not empty, or left: an empty directory does no harm
         folder.rmdir()
-    except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-            raise
 
 
 @contextlib.contextmanager
@@ -159,6 +170,8 @@ def _locked(path: pathlib.Path) -> int:
             raise NotPermitted(f"cannot write {path}") from exc
         except FileNotFoundError:
             continue  # the directory went between the two calls
+        except OSError as exc:
+            raise NotSupported(f"cannot be written: {exc.strerror}", field="lock", value=str(path)) from exc
         fcntl.flock(handle, fcntl.LOCK_EX)
         if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
             return handle

@@ -63,35 +63,44 @@ def identity_paths(outcome: Outcome, facts: Facts) -> list[IdentityPaths]:
 
 def prove(kernel: Kernel, outcome: Outcome, facts: Facts) -> Proof:
     """Ask for every address of every way, both families: far away, and where the other identities live."""
-    paths = [path for way in outcome.ways for path in _prove_way(kernel, way, outcome, facts)]
-    paths += [path for way in outcome.ways for path in _prove_pins(kernel, way, outcome, facts)]
+    return judge(outcome, facts, lambda flow: walk(kernel, flow))
+
+
+def asked(outcome: Outcome, facts: Facts) -> list[Flow]:
+    """The flows that prove a set."""
+    return [flow for way in outcome.ways for flow in _flows(way, outcome, facts)]
+
+
+def judge(outcome: Outcome, facts: Facts, answer: t.Callable[[Flow], Answer | None]) -> Proof:
+    """The proof by these answers; a flow without an answer has no verdict."""
+    paths = [_judged(way, flow, answer(flow), outcome) for way in outcome.ways for flow in _flows(way, outcome, facts)]
     return Proof(tuple(paths), tuple(_identity(way, paths, outcome, facts) for way in outcome.ways))
 
 
-def _prove_way(kernel: Kernel, way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[dict[str, t.Any]]:
+def _flows(way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[Flow]:
+    """From an address that is not there the kernel's answer proves nothing; the verdict is pending."""
     for address in way.addresses:
-        if not facts.is_local(address):
-            continue  # from an address that is not there the kernel's answer proves nothing; the verdict is pending
-        for to in _destinations(way, family_of(address), outcome, facts):
-            flow = Flow(family_of(address), to, source=address)
-            answer = walk(kernel, flow)
-            spec = PathSpec("", flow.family, to, address, way.identity.name, (flow,))
-            yield result(spec, flow, answer, _judge(way, flow.family, answer, outcome), ())
+        if facts.is_local(address):
+            for to in _destinations(way, family_of(address), outcome, facts):
+                yield Flow(family_of(address), to, source=address)
+    yield from _pinned(way, outcome, facts)
 
 
-def _prove_pins(kernel: Kernel, way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[dict[str, t.Any]]:
-    """Ask for a packet without a source of each pinned socket."""
+def _judged(way: Way, flow: Flow, answer: Answer | None, outcome: Outcome) -> dict[str, t.Any]:
+    spec = PathSpec("", flow.family, flow.to, flow.source, way.identity.name, (flow,))
+    verdict = Verdict(None) if answer is None else _judge(way, flow.family, answer, outcome)
+    return result(spec, flow, answer, verdict, ())
+
+
+def _pinned(way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[Flow]:
+    """A packet without a source of each pinned socket."""
     for pin in way.identity.pin:
         for family in way.identity.families:
-            if pin.ipproto not in ASKABLE[family] or (way.key, family) not in outcome.ready:
-                continue
-            port = pin.sport[0] if pin.sport else None
-            user = pin.uidrange[0] if pin.uidrange else None
-            for to in _far(family, facts):
-                flow = Flow(family, to, ipproto=pin.ipproto, sport=port, uid=user)
-                answer = walk(kernel, flow)
-                spec = PathSpec("", family, to, None, way.identity.name, (flow,))
-                yield result(spec, flow, answer, _judge(way, family, answer, outcome), ())
+            if pin.ipproto in ASKABLE[family] and (way.key, family) in outcome.ready:
+                port = pin.sport[0] if pin.sport else None
+                user = pin.uidrange[0] if pin.uidrange else None
+                for to in _far(family, facts):
+                    yield Flow(family, to, ipproto=pin.ipproto, sport=port, uid=user)
 
 
 def _judge(way: Way, family: int, answer: Answer, outcome: Outcome) -> Verdict:
@@ -166,11 +175,11 @@ def _covered(to: str, routes: t.Iterable[Route]) -> bool:
 def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, facts: Facts) -> dict[str, t.Any]:
     """One way with its verdict."""
     own = [p["verdict"] for p in paths if p["identity"] == way.identity.name and p["from"] in way.addresses]
-    verdict = WRONG if WRONG in own else PROVEN if own and PENDING not in own and _has_all(way, facts) else PENDING
+    complete = own and PENDING not in own and _has_all(way, facts)
     return {
         **way.as_result(),
         "priority": next((r.priority for r in outcome.desired.rules if r.table == way.table), None),
-        "verdict": verdict,
+        "verdict": WRONG if WRONG in own else None if None in own else PROVEN if complete else PENDING,
     }
 
 

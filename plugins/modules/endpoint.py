@@ -166,6 +166,14 @@ options:
               - The user whose process created the socket, as V(990-990). A daemon that gives up root afterwards does
                 not match, and user 0 is refused, for it also stands for what the kernel itself sends.
             type: str
+      follow_connections:
+        description:
+          - Whether connections that come in by this identity's egress and are forwarded, as a port to a container, are
+            answered by it. The host's own replies need it not. It takes O(mark) and the program C(nft).
+          - With strict reverse-path filtering on the egress, IPv4 needs O(sysctls=src_valid_mark) as well; a warning
+            says so.
+        type: bool
+        default: false
       families:
         description: The address families in which it exists.
         type: list
@@ -202,6 +210,15 @@ options:
         device, and those that have chosen the outside address, are not unbound.
     type: bool
     default: false
+  mark:
+    description:
+      - Marks for O(identities[].follow_connections), as the first one and the mask of the field that they may use, such
+        as V(0x1000000/0xf000000). Each identity that is followed takes the next value of the field; the bits outside it
+        stay as other programs set them. A mask is required, for nobody's marks are alone on a host.
+      - If O(unbound) names an identity, flows that came in by an uplink get a mark too. Forwarded ports of an outside
+        address then keep working where O(unbound_forwarded) takes a container's traffic along, and what the host says
+        about them (a packet was too big) finds its way.
+    type: str
   unbound_forwarded:
     description: Input devices, or patterns, whose forwarded traffic goes along with unbound traffic.
     type: list
@@ -216,6 +233,8 @@ options:
         (C(arp_ignore) 1, C(arp_announce) 2).
       - V(use_oif_addrs_only) lets an IPv6 socket without a source take one of the uplink's own addresses or none, also
         while they are deprecated or tentative.
+      - V(src_valid_mark) lets strict reverse-path filtering pass what O(identities[].follow_connections) follows, on
+        the egress of that identity.
     type: list
     elements: str
     choices: [rp_filter, arp, use_oif_addrs_only, src_valid_mark]
@@ -269,6 +288,99 @@ options:
     description: Remove what the set owns and the declaration does not ask for any more.
     type: bool
     default: true
+  keep_paths:
+    description:
+      - Flows that the kernel must answer after the change as it did before, by device, gateway, source and type. The
+        table may differ. Otherwise the change is undone at once.
+      - With O(confirm.by=probe), the probe is made from the source, by the device and with the mark of each of them.
+    type: list
+    elements: dict
+    suboptions:
+      from:
+        description:
+          - The source, as an address or as the name of an identity, which stands for each of its addresses in the
+            family of O(keep_paths[].to).
+          - With O(keep_paths[].iif), the address of the other host that the packet comes from.
+        type: str
+      to:
+        description: The destination, an address.
+        type: str
+        required: true
+      iif:
+        description:
+          - The device that the packet comes in by, for one that this host forwards. It then needs O(keep_paths[].from).
+        type: str
+      oif:
+        description: The device that the socket is bound to.
+        type: str
+      fwmark:
+        description: The firewall mark of the packet, such as V(0x1).
+        type: str
+      tos:
+        description: See O(paths[].tos).
+        type: str
+      uid:
+        description: The number of the user that sends. The user that the module runs as, unless given.
+        type: int
+      ipproto:
+        description:
+          - The protocol, V(tcp), V(udp), V(icmp) or V(ipv6-icmp). The kernel looks up no other.
+          - Without it, IPv4 is looked up as UDP.
+        type: str
+      sport:
+        description: The source port. It needs O(keep_paths[].ipproto).
+        type: str
+      dport:
+        description: The destination port. It needs O(keep_paths[].ipproto).
+        type: str
+  what_if:
+    description:
+      - What becomes of a change that would go wrong. Before anything is changed, and in check mode, the kernel is asked
+        what it would answer afterwards, in a network namespace without a name that holds a copy of this host's devices,
+        addresses, rules, routes and sysctls, as far as they decide about the flows that are asked for. The host is not
+        touched, and nothing of it is left, not even if the module is killed.
+      - V(enforce) refuses a change after which a path of an identity or of O(paths) would be wrong, V(report) warns,
+        V(skip) does not ask.
+      - So it does with a change after which the replies of the SSH connection that this task came by would not arrive,
+        as they would have no way out, or neither go by the device and gateway of today nor by the declared egress of
+        the identity whose address the controller is connected to, with a gateway that answers.
+      - Where the copy answers otherwise than the host before the change, by a redirect, a neighbour that does not
+        answer, a nexthop object, a VRF, or a table with thousands of routes, RV(paths[].unjudged) says so, and the
+        change is not refused for that flow. Not asked for are marks that nftables sets, and path MTUs.
+      - To make the namespace takes the capability CAP_SYS_ADMIN, as root has it, and the kernel's module veth. Without,
+        a warning says that nothing was asked.
+    type: str
+    choices: [enforce, report, skip]
+    default: enforce
+  confirm:
+    description:
+      - How a change is confirmed. Before anything is changed in the kernel, what takes the change back is written down
+        on the host, and a process that has nothing to do with this task undoes the change unless it is confirmed in
+        time. Reboot, loss of power, and the end of controller or module lead back to the earlier state as well.
+      - While a change waits for its confirmation, another one on the same host is refused with a line that says who
+        holds the host and for how long. A task that has nothing to change never is.
+    type: dict
+    suboptions:
+      by:
+        description:
+          - V(reconnect), the default, makes a new connection from the controller to the host after the change and
+            confirms by it. It costs one round trip if something has changed in the kernel, and nothing otherwise.
+          - V(probe) reaches O(confirm.port) at O(confirm.address) from the host itself. It needs no controller, and
+            serves C(ansible-pull), local connections, and hosts that ask for a one-time password.
+          - V(none) does not confirm, and is the default with O(netns).
+          - A local connection is refused with V(reconnect), since it proves nothing.
+        type: str
+        choices: [reconnect, probe, none]
+      timeout:
+        description: Seconds after which a change that is not confirmed is undone, V(1) to V(3600).
+        type: int
+        default: 30
+      address:
+        description: The address that a probe reaches.
+        type: str
+      port:
+        description: The TCP port that a probe reaches.
+        type: int
   persistent:
     description:
       - Keep the declaration in C(/etc/fleetvpn) and install the on-host program with its units, so that the host is
@@ -321,6 +433,20 @@ EXAMPLES = r"""
         outer: {fwmark: "0xca6c"}
     unbound: inside
     unbound_local: main
+
+- name: From the host itself, where no controller can confirm
+  fleetvpn.routing.endpoint:
+    identities:
+      - name: outside
+        interface: auto
+      - name: inside
+        tunnel: {type: wireguard, connection: wg0}
+    keep_paths:
+      - {from: outside, to: 203.0.113.5}
+    confirm:
+      by: probe
+      address: 203.0.113.5
+      port: 443
 
 - name: As it was before
   fleetvpn.routing.endpoint:
@@ -383,7 +509,8 @@ identities:
     verdict:
       description:
         - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop
-          holds), V(wrong) otherwise. Nothing in check mode if something would be changed.
+          holds), V(wrong) otherwise. In check mode, if something would be changed, what it would be, or nothing if that
+          is not known.
       type: str
 paths:
   description: The paths that were asked for, those of every identity and those of O(paths).
@@ -425,11 +552,22 @@ paths:
       description: The same keys for a socket that is not connected, where they differ.
       type: dict
     verdict:
-      description: V(proven), V(pending), V(wrong), or nothing if nothing was expected.
+      description:
+        - V(proven), V(pending), V(wrong), or nothing if nothing was expected.
+        - In check mode, if something would be changed, what it would be, or nothing if RV(paths[].unjudged).
       type: str
     before:
       description: The answer before the change.
       type: dict
+    planned:
+      description:
+        - The answer that was foreseen before the change, with the keys of RV(paths[].before). In check mode, if
+          something would be changed, there is no other.
+        - Nothing if nothing would be changed, or if it is not known. See O(what_if).
+      type: dict
+    unjudged:
+      description: Why nothing was foreseen.
+      type: str
     differs:
       description: In what it is not as expected.
       type: list
@@ -486,6 +624,26 @@ guard:
     table:
       description: The nftables table, as nft names it.
       type: str
+confirm:
+  description: What became of the confirmation.
+  returned: always
+  type: dict
+  contains:
+    state:
+      description:
+        - V(confirmed), V(unconfirmed) (the task fails, and the change is undone), or nothing if nothing had to be
+          confirmed. V(armed) while the change waits for it.
+      type: str
+    token:
+      description: The token of the change.
+      type: str
+    timeout:
+      description: Seconds after which it is undone if nobody confirms.
+      type: int
+    command:
+      description: The command that confirms it on the host.
+      type: list
+      elements: str
 program:
   description: The on-host program, which is there as long as any set is persistent.
   returned: always
@@ -511,6 +669,9 @@ program:
       type: bool
     watch_active:
       description: Whether the unit that watches is enabled and runs.
+      type: bool
+    networkd_dropin:
+      description: Whether role P(fleetvpn.routing.endpoint#role) has told systemd-networkd to leave what others made.
       type: bool
 """
 

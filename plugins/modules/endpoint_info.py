@@ -14,7 +14,7 @@ author:
   - fleetvpn.routing contributors (@fleetvpn)
 description:
   - Reads what M(fleetvpn.routing.endpoint) has put into the kernel, and asks the kernel for the path of every address.
-  - Lists what others have put beside it, and which of that is in the way.
+  - Lists what others have put beside it, which of that is in the way, and what to do about it.
   - It changes nothing. It needs root, who alone may read the records of the sets.
 extends_documentation_fragment:
   - fleetvpn.routing._attributes
@@ -34,6 +34,10 @@ EXAMPLES = r"""
 - name: Ask for the routing of the host
   fleetvpn.routing.endpoint_info:
   register: routing
+
+- name: Show what stands against them
+  ansible.builtin.debug:
+    msg: "{{ routing.findings | rejectattr('severity', 'equalto', 'info') }}"
 
 - name: Show the identities that are not proven
   ansible.builtin.debug:
@@ -107,6 +111,36 @@ foreign:
   type: list
   elements: dict
   contains: *object
+findings:
+  description: What on the host stands against the sets, or will, the worst first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description:
+        - V(local), the kernel's rule for table C(local) stands behind the block. V(twin), V(ahead) and V(between), a
+          foreign rule that equals one of ours, or is asked before or between them. V(mark), a foreign rule whose mark a
+          packet can have together with one of ours.
+        - V(error_route), a route of C(main) that ends the lookup of an uplink's address. V(pair), a route of C(main)
+          whose source and device do not belong together. V(address), an inside address on two devices.
+        - V(silent), an identity without an address or pool of a family. V(table_name), a line in the files of iproute2
+          that gives a table a name which is not its own.
+        - V(daemon), a program that manages routes or rules, and whether it leaves ours alone. V(client), a VPN client
+          that supervises routes or rules by itself. With O(netns) programs are not looked for.
+      type: str
+    severity:
+      description: V(error) if it breaks an identity, V(warning) if it does so in some cases, V(info) if it may stay.
+      type: str
+    object:
+      description: The rule, route, address, line or program.
+      type: str
+    text:
+      description: What is the matter with it.
+      type: str
+    advice:
+      description: What to do.
+      type: str
 conflicts:
   description: Those of RV(foreign) that are in the way.
   returned: success

@@ -118,6 +118,7 @@ class MemoryKernel:
         self._listeners: list[MemoryEvents] = []
         self.sysctls: dict[str, str] = {"ipv4/conf/all/rp_filter": "0"}
         self.routers: list[tuple[str, str]] = []
+        self.silent: set[tuple[str, str]] = set()  # device and address of neighbours that do not answer
         self.nexthops: set[int] = set()
         self.encrypted: list[Policy] = []
         self.nft = True  # whether the host has it
@@ -211,11 +212,24 @@ class MemoryKernel:
             raise NotSupported("cannot be used: this host does not have it", field="nft", accepted="package nftables")
         return self.guards.get(table)
 
+    def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        held = self.routes(family, table=table)
+        wanted = [ipaddress.ip_address(each) for each in destinations]
+        fitting = [route for route in held if any(each in ipaddress.ip_network(route.dst) for each in wanted)]
+        return fitting if len(held) <= most else None
+
+    def matched(self, flow: Flow) -> Route | None:
+        last = self._walk(flow, self._rules[flow.family]).steps[-1]
+        return last.route if last.outcome == "found" else None
+
     def sysctl(self, path: str) -> str | None:
         return self.sysctls.get(path)
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         return list(self.routers)
+
+    def answers(self, dev: str, address: str, seconds: float) -> bool:
+        return (dev, address) not in self.silent
 
     def events(
         self, *, rules: bool = False, routes: bool = False, ruleset: bool = False, own: bool = True

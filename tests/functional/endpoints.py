@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import socket
 import struct
+import subprocess
 import typing as t
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -29,6 +30,7 @@ from tests.functional.conftest import ip
 STATE = pathlib.Path("/run/fleetvpn/netns")
 INSIDE, OUTSIDE, GATEWAY = "198.51.100.10", "192.0.2.10", "192.0.2.1"
 INSIDE6, OUTSIDE6, GATEWAY6 = "2001:db8:51::10", "2001:db8:2::10", "2001:db8:2::1"
+OURS = ("inet fleetvpn", "inet fleetvpn_second")  # the tables of our sets
 FAR, FAR6 = "203.0.113.9", "2001:db8:9::9"
 IDENTITIES: list[dict[str, t.Any]] = [
     {"name": "outside", "interface": ["up0"]},
@@ -83,7 +85,7 @@ def ensure(netns: str, *, check: bool = False, **params: t.Any) -> Result:
 
 
 def state(netns: str, *, without: str | None = None) -> list[str]:
-    """Rules, routes and device groups, as ip shows them; C(without) leaves out the lines of one protocol.
+    """Rules, routes, device groups and nftables; C(without) leaves out the lines of one protocol, and our tables.
 
     What the kernel does late and by itself is left out: a device's multicast route, and how its carrier is.
     """
@@ -96,7 +98,20 @@ def state(netns: str, *, without: str | None = None) -> list[str]:
     ]
     links = json.loads(ip("-n", netns, "-j", "link", "show"))
     kept = [line for line in lines if without is None or f" proto {without}" not in f"{line} "]
+    kept += [text for name, text in tables(netns).items() if without is None or name not in OURS]
     return kept if without else [*kept, *(f"{link['ifname']} group {link['group']}" for link in links)]
+
+
+def nft(netns: str, *arguments: str, text: str | None = None) -> str:
+    """nft in the namespace."""
+    command = ["ip", "netns", "exec", netns, "nft", *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def tables(netns: str) -> dict[str, str]:
+    """All nftables tables by family and name, as nft lists them without counters."""
+    listed = f"\n{nft(netns, '-s', 'list', 'ruleset')}".split("\ntable ")[1:]
+    return {text.partition(" {")[0]: text.strip() for text in listed}
 
 
 def files(netns: str) -> list[str]:

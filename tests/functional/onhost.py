@@ -38,7 +38,7 @@ IDENTITIES: list[dict[str, t.Any]] = [
     {"name": "inside", "interface": TUNNEL, "gateway": "none"},
 ]
 
-_MODULE = """
+MODULE = """
 import json, sys
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fleetvpn.routing.plugins.modules.endpoint import main
@@ -77,9 +77,9 @@ def hosts() -> t.Iterator[t.Callable[[str], Host]]:
 
 def declare(host: Host, *, check: bool = False, **params: t.Any) -> dict[str, t.Any]:
     """Module endpoint on a host. A failure is a result too."""
-    arguments = {"identities": IDENTITIES, **params, "_ansible_check_mode": check}
+    arguments = {"identities": IDENTITIES, "confirm": {"by": "none"}, **params, "_ansible_check_mode": check}
     done = host.run(
-        [sys.executable, "-c", _MODULE],
+        [sys.executable, "-c", MODULE],
         stdin=json.dumps(arguments),
         env={"PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
         check=False,

@@ -16,8 +16,14 @@ import random
 import subprocess
 import typing as t
 
+from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import Kernel
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model import fields
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import inside
+from ansible_collections.fleetvpn.routing.plugins.module_utils._plan import Plan
 
 from tests.functional.conftest import ip
 
@@ -42,6 +48,7 @@ TARGETS = {
 FOREIGN = {4: ("10.77.0.9", "172.20.0.9"), 6: ("2001:db8:77::9", "fd20::9")}
 TABLES = ("main", "2000", "2001", "2002", "70000")
 PROTOCOLS = {"tcp": 6, "udp": 17}
+LOCAL, KERNEL = 255, 2  # table and protocol of what the kernel makes itself
 _NUMBERS = itertools.count()
 
 
@@ -51,19 +58,19 @@ def state(rng: random.Random) -> t.Iterator[str]:
     name = f"fvt-{os.getpid()}-{next(_NUMBERS)}s"
     ip("netns", "add", name)
     try:
-        batch(name, 4, [*devices(rng), *addresses(rng)])
+        batch(name, [*devices(rng), *addresses(rng)])
         with inside(name):
             pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
         for family in (4, 6):
-            batch(name, family, [*routes(rng, family, 14), *rules(rng, family, 12)])
+            batch(name, [*routes(rng, family, 14), *rules(rng, family, 12)], f"-{family}")
         yield name
     finally:
         ip("netns", "del", name)
 
 
-def batch(netns: str, family: int, lines: t.Sequence[str]) -> None:
+def batch(netns: str, lines: t.Sequence[str], *family: str) -> None:
     """Lines of ip(8), of which some may be refused."""
-    command = ["ip", "-n", netns, f"-{family}", "-force", "-batch", "-"]
+    command = ["ip", "-n", netns, *family, "-force", "-batch", "-"]
     subprocess.run(command, input="\n".join(lines) + "\n", text=True, check=False, capture_output=True, timeout=30)
 
 
@@ -73,15 +80,19 @@ def devices(rng: random.Random) -> t.Iterator[str]:
     yield "link add fvtbr type bridge"
     for name in DEVICES[:4]:
         yield f"link add {name} arp off type veth peer name x{name}"
+        yield f"link set x{name} addrgenmode none"
         yield f"link set x{name} {'down' if rng.random() < 0.15 else 'up'}"
     yield "link set fvtd master fvtbr"
     for name in DEVICES:
+        yield f"link set {name} addrgenmode none"
         yield f"link set {name} {'down' if rng.random() < 0.1 else 'up'}"
         yield f"link set {name} group {rng.choice((0, 0, 0, 151))}"
 
 
 def addresses(rng: random.Random) -> t.Iterator[str]:
     """Most of the usual ones."""
+    for name in DEVICES:
+        yield f"address add fe80::10/64 dev {name} nodad"
     for family in (4, 6):
         for name, address in OWN[family].items():
             if rng.random() < 0.9:
@@ -160,6 +171,13 @@ def _lookup(rng: random.Random) -> str:
     return " ".join(words)
 
 
+def flows(rng: random.Random, kernel: Kernel, family: int, count: int) -> list[Flow]:
+    """Some of every kind."""
+    up = {link.name for link in kernel.links() if link.up}
+    local = [a.address for a in kernel.addresses() if a.family == family and a.dev in up and a.scope == 0]
+    return [flow(rng, family, local) for _each in range(count)]
+
+
 def flow(rng: random.Random, family: int, local: t.Sequence[str]) -> Flow:
     """One flow, from one of C(local), forwarded, or without a source."""
     asked: dict[str, t.Any] = {"to": rng.choice(TARGETS[family])}
@@ -179,3 +197,46 @@ def flow(rng: random.Random, family: int, local: t.Sequence[str]) -> Flow:
     if rng.random() < 0.2:
         asked["tos"] = rng.choice((0x10, 0x08, 0x30))
     return Flow(family, **asked)
+
+
+def plan(rng: random.Random, kernel: Kernel) -> Plan:
+    """A change of what is there, in any order; the kernel may refuse it."""
+    up = [link.name for link in kernel.links() if link.up and link.name in DEVICES]
+    steps = [step for family in (4, 6) for step in (*_removals(rng, kernel, family), *_additions(rng, family, up))]
+    return Plan(tuple(rng.sample(steps, len(steps))))
+
+
+def _removals(rng: random.Random, kernel: Kernel, family: int) -> list[Operation]:
+    rules_ = [rule for rule in kernel.rules(family) if rule.protocol != KERNEL]
+    routes_ = [r for r in kernel.routes(family) if r.protocol != KERNEL and r.table != LOCAL]
+    chosen = [*rng.sample(rules_, min(len(rules_), 2)), *rng.sample(routes_, min(len(routes_), 2))]
+    return [Operation("remove", target) for target in chosen]
+
+
+def _additions(rng: random.Random, family: int, up: t.Sequence[str]) -> t.Iterator[Operation]:
+    width = fields.HOST_LENGTH[family]
+    own = [f"{address.partition('/')[0]}/{width}" for address in OWN[family].values()]
+    for _each in range(3):
+        yield Operation("add", Rule(
+            family,
+            rng.randint(1, 1000),
+            table=rng.choice((254, 2000, 2001, 2003)),
+            src=rng.choice((None, *own)),
+            iif=rng.choice((None, "lo")),
+            invert=rng.random() < 0.1,
+            suppress_prefixlength=rng.choice((None, None, 1)),
+            suppress_ifgroup=rng.choice((None, None, 151)),
+            protocol=77,
+        ))  # fmt: skip
+        yield Operation("add", _route(rng, family, up))
+
+
+def _route(rng: random.Random, family: int, up: t.Sequence[str]) -> Route:
+    prefix = rng.choice(PREFIXES[family])
+    dst = fields.DEFAULT[family] if prefix == "default" else fields.prefix(prefix, "")
+    key = {"table": rng.choice((2000, 2001, 2003)), "metric": rng.choice((5, 77)), "protocol": 77}
+    if rng.random() < 0.3 or not up:
+        return Route(family, dst, type=rng.choice(("unreachable", "throw", "prohibit")), **key)
+    if "fvta" in up and rng.random() < 0.5:
+        return Route(family, dst, gateway=GATEWAYS[family][0], dev="fvta", onlink=True, **key)
+    return Route(family, dst, dev=rng.choice(up), scope=253 if family == 4 else 0, **key)

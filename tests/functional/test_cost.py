@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 
 AT_MOST = 2.0
 TIMES = 20
+CHANGES = 5
 IDENTITIES = [
     {"name": "outside", "interface": "auto"},
     {"name": "inside", "interface": "vpn0", "gateway": "none"},
@@ -69,3 +70,24 @@ def test_a_task_that_changes_nothing_costs_at_most_two_pings(tmp_path: pathlib.P
     ping, endpoint = (statistics.quantiles(map(seconds, tasks), n=4)[0] for tasks in (told[::2], told[1::2]))
     print(f"ping: {ping * 1000:.0f} ms, endpoint: {endpoint * 1000:.0f} ms, ratio: {endpoint / ping:.2f}")
     assert endpoint / ping <= AT_MOST
+
+
+def test_what_a_confirmation_adds_to_a_change(tmp_path: pathlib.Path) -> None:
+    """A file to write, something to start, and one round trip in which little is imported."""
+    declared = [[*IDENTITIES[:1], {**IDENTITIES[1], "mtu": mtu}] for mtu in (1400, 1380)]
+    tasks = [
+        {"name": by, "fleetvpn.routing.endpoint": {"identities": identities, "confirm": {"by": by}}}
+        for by in ("none", "reconnect")
+        for identities in declared
+    ]
+    with Lab() as lab:
+        client = lab.client("one", "standin")
+        client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+        client.up()
+        told = run(lab, tmp_path, [PING, *tasks] * (CHANGES + 1))[5:]
+    kinds = {"ping": told[::5], "none": [*told[1::5], *told[2::5]], "reconnect": [*told[3::5], *told[4::5]]}
+    assert all(r["changed"] for kind in ("none", "reconnect") for task in kinds[kind] for r in task["hosts"].values())
+    took = {kind: statistics.quantiles(map(seconds, tasks), n=4)[0] for kind, tasks in kinds.items()}
+    added = took["reconnect"] - took["none"]
+    print({kind: f"{value * 1000:.0f} ms" for kind, value in took.items()}, f"added: {added * 1000:.0f} ms")
+    assert added / took["ping"] <= AT_MOST

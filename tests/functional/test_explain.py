@@ -40,7 +40,7 @@ def test_the_walk_comes_to_what_the_kernel_answers(seed: int) -> None:
         more(rng, kernel)
         for family in (4, 6):
             scene = read_scene(kernel, family)
-            for flow in [states.flow(rng, family, own(kernel, family)) for _each in range(FLOWS)]:
+            for flow in states.flows(rng, kernel, family, FLOWS):
                 found = explain(scene, flow)
                 answer = kernel.lookup(flow)
                 assert found.agrees(answer), f"{flow}: {answer} by the kernel, {found}"
@@ -60,12 +60,6 @@ def more(rng: random.Random, kernel: Kernel) -> None:
                 knob.write_text("1", encoding="ascii")
 
 
-def own(kernel: Kernel, family: int) -> list[str]:
-    """The addresses that a socket may have as its source."""
-    up = {link.name for link in kernel.links() if link.up}
-    return [a.address for a in kernel.addresses() if a.family == family and a.dev in up and a.scope == 0]
-
-
 def test_every_outcome_is_among_the_random_states() -> None:
     """Else the property above would say little."""
     seen: set[str] = set()
@@ -74,7 +68,7 @@ def test_every_outcome_is_among_the_random_states() -> None:
         with states.state(rng) as netns, open_kernel(netns) as kernel:
             for family in (4, 6):
                 scene = read_scene(kernel, family)
-                flows = [states.flow(rng, family, own(kernel, family)) for _each in range(FLOWS)]
+                flows = states.flows(rng, kernel, family, FLOWS)
                 seen |= {step.outcome for flow in flows for step in explain(scene, flow).steps}
     outcomes = {"no match", "nop", "goto", "goto without target", "no route", "suppressed", "throw", "found", "error"}
     assert seen >= outcomes

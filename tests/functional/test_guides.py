@@ -94,7 +94,7 @@ def check(host: Host, step: Step) -> None:
 def test_the_guide_shows_what_the_host_shows(host: Host) -> None:
     host.run(["ip", "-batch", "-"], stdin=TUNNEL)
     followed = list(steps("guide_how_it_works.rst"))
-    assert [bool(step.declaration) for step in followed].count(True) == 2
+    assert [bool(step.declaration) for step in followed].count(True) == 5
     for step in followed:
         if step.declaration is not None:
             result = onhost.declare(host, **step.declaration)

@@ -14,12 +14,29 @@ import dataclasses
 import errno
 import pathlib
 import select
+import subprocess
 import time
 import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost, Kernel, open_kernel
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import (
+    ACCEPT,
+    COUNTER,
+    DROP,
+    Chain,
+    Guard,
+    NamedSet,
+    Piece,
+    assemble,
+    device,
+    jump,
+    matching,
+)
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import (
+    rule as guard_rule,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
@@ -602,6 +619,101 @@ class TestTransactions:
         with pytest.raises(KernelError, match="device"):
             host.kernel.apply([Operation("set", LinkGroup("fvtnone", 1), LinkGroup("fvtnone", 0))])
         assert state(host.kernel) == before
+
+
+def guard(
+    table: str = "fvtguard",
+    *,
+    elements: t.Sequence[str] = ("192.0.2.10",),
+    devices: t.Sequence[str] = ("lo", "fvt0", "star*", 'odd"name'),
+    hook: str = "postrouting",
+) -> Guard:
+    """Everything that a guard may consist of."""
+    sets = (
+        NamedSet.addresses("inside4", 4, elements),
+        NamedSet.addresses("inside6", 6, ["2001:db8::10", "fd00:8::/48"]),
+        NamedSet.devices("near", devices),
+    )
+    local = "saddr . oif" if hook == "postrouting" else "daddr . iif"
+    first = (
+        guard_rule(matching("ip saddr", "@inside4"), jump("inside")),
+        guard_rule(matching("ip6 saddr", "@inside6", equal=False), jump("inside", back=True)),
+        guard_rule(matching(f"fib {local} type", "local", equal=False), COUNTER, DROP),
+    )
+    inside = (
+        guard_rule(matching("iifname", device("star*")), ACCEPT),
+        guard_rule(matching("oifname", "@near"), ACCEPT),
+    )
+    made = assemble(table, [Piece(sets, (Chain("first", first, hook, 300), Chain("inside", inside)))])
+    assert made is not None
+    return made
+
+
+class TestGuardText:
+    """What diffs show is what nft would take."""
+
+    def test_loads_as_the_same(self, netns: str) -> None:
+        command = ["ip", "netns", "exec", netns, "nft", "-f", "-"]
+        wanted = guard(devices=("lo", "star*"))  # a quotation mark in a name has no text that nft takes
+        subprocess.run(command, input="\n".join(wanted.lines()), text=True, check=True)
+        with open_kernel(netns) as kernel:
+            assert kernel.guard("fvtguard") == wanted
+
+
+class TestGuard:
+    @pytest.mark.parametrize("hook", ["postrouting", "prerouting"])
+    @pytest.mark.parametrize(
+        "elements",
+        [
+            ("192.0.2.10",),
+            ("192.0.2.10", "192.0.2.11", "192.0.2.12"),
+            ("10.0.0.0/9", "10.128.0.0/9", "10.8.0.0/16"),
+            ("192.0.2.3", "192.0.2.4/30", "192.0.2.8", "128.0.0.0/1", "255.255.255.255"),
+            tuple(f"10.{n >> 8}.{n & 255}.1" for n in range(1000)),
+        ],
+        ids=["one", "neighbours", "overlapping", "edges", "many"],
+    )
+    def test_reads_back_as_written_and_goes_without_a_trace(
+        self, host: Host, elements: tuple[str, ...], hook: str
+    ) -> None:
+        wanted = guard(elements=elements, hook=hook)
+        assert host.kernel.guard("fvtguard") is None
+        host.kernel.apply([Operation("add", wanted)])
+        assert host.kernel.guard("fvtguard") == wanted
+        host.kernel.apply([Operation("remove", wanted)])
+        assert host.kernel.guard("fvtguard") is None
+
+    def test_is_replaced_as_a_whole(self, host: Host) -> None:
+        first, second = guard(), guard(elements=["198.51.100.0/24"], hook="prerouting")
+        host.kernel.apply([Operation("add", first)])
+        host.kernel.apply([Operation("replace", second, first)])
+        assert host.kernel.guard("fvtguard") == second
+
+    def test_tables_of_two_sets_do_not_meet(self, host: Host) -> None:
+        first, second = guard("fvtguard"), guard("fvtguard_b", elements=["10.0.0.0/8"])
+        host.kernel.apply([Operation("add", first), Operation("add", second)])
+        host.kernel.apply([Operation("remove", first)])
+        assert host.kernel.guard("fvtguard") is None
+        assert host.kernel.guard("fvtguard_b") == second
+
+    def test_adding_what_is_there_and_removing_what_is_gone(self, host: Host) -> None:
+        for op in ("add", "add", "remove", "remove"):
+            host.kernel.apply([Operation(op, guard())])
+        assert host.kernel.guard("fvtguard") is None
+
+    @pytest.mark.parametrize("before", [None, guard(elements=["10.0.0.0/8"])], ids=["add", "replace"])
+    def test_a_failure_behind_it_takes_it_back(self, host: Host, before: Guard | None) -> None:
+        host.kernel.apply([Operation("add", before)] if before else [])
+        first = Operation("replace", guard(), before) if before else Operation("add", guard())
+        with pytest.raises(KernelError):
+            host.kernel.apply([first, Operation("add", rule(ipproto=6, dport=(0, 1)))])
+        assert host.kernel.guard("fvtguard") == before
+
+    def test_a_failure_ahead_of_it_leaves_it_alone(self, host: Host) -> None:
+        host.kernel.apply([Operation("add", guard())])
+        with pytest.raises(KernelError):
+            host.kernel.apply([Operation("add", rule(ipproto=6, dport=(0, 1))), Operation("remove", guard())])
+        assert host.kernel.guard("fvtguard") == guard()
 
 
 class TestLookups:

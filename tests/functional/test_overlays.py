@@ -17,10 +17,11 @@ import pyroute2
 import pytest
 
 from tests.functional.onhost import PRIVATE, declare, eventually, status
-from tests.functional.test_endtoend import no_leak, routing, ways
+from tests.functional.test_endtoend import routing, ways
 from tests.functional.test_watch import Watch
 from tests.lab import Client, Lab
 from tests.lab import addresses as plan
+from tests.lab.senders import no_leak
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -104,7 +105,7 @@ class TestStory:
         watch = Watch(client.host)
         old = client.inside
         fresh = [plan.shifted(address, 50) for address in old]
-        with no_leak(lab, client, *old, *fresh):
+        with no_leak(client.host, *old, *fresh):
             client.renumber(fresh)
             eventually(lambda: status(client.host)["state"] == "proven", SOON)
         assert wrong(lab, client) == []
@@ -112,7 +113,7 @@ class TestStory:
 
     def test_a_killed_daemon_leaks_nothing_and_is_followed_when_it_comes_back(self, lab: Lab, client: Client) -> None:
         watch = Watch(client.host)
-        with no_leak(lab, client, *client.inside):
+        with no_leak(client.host, *client.inside):
             client.tunnel.kill()
             eventually(lambda: status(client.host)["state"] == "pending", SOON)
             client.up()
@@ -121,7 +122,7 @@ class TestStory:
         assert wrong(lab, client) == []
         assert not ensure(client)["changed"]
 
-    def test_without_the_backstop_a_killed_daemon_leaks(self, lab: Lab, client: Client) -> None:
+    def test_without_the_backstop_a_killed_daemon_leaks(self, client: Client) -> None:
         for family in ("-4", "-6"):
             found = client.host.ip_json(family, "rule", "list")
             stops = [rule["priority"] for rule in found if rule.get("action") == "unreachable"]
@@ -129,13 +130,13 @@ class TestStory:
         # Whatever else would stop it.
         client.host.run(["nft", "flush", "ruleset"])
         with pytest.raises(AssertionError, match=client.inside[0]):
-            self.kill(lab, client)
+            self.kill(client)
         client.up()
         ensure(client)
 
     @staticmethod
-    def kill(lab: Lab, client: Client) -> None:
-        with no_leak(lab, client, *client.inside):
+    def kill(client: Client) -> None:
+        with no_leak(client.host, *client.inside):
             client.tunnel.kill()
             time.sleep(0.2)
 

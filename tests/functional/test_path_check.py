@@ -21,7 +21,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import (
 )
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import open_kernel
 from ansible_collections.fleetvpn.routing.plugins.module_utils._path_check import check_paths
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, store_for
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import store_for
 from ansible_collections.fleetvpn.routing.plugins.module_utils._worker import Context, Result
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -208,3 +209,19 @@ def _outcome(root: Path, path: dict[str, t.Any]) -> str:
     except RoutingError as error:
         return error.line().replace(" ", "_")
     return str(found.values["paths"][0]["verdict"])
+
+
+def test_with_explain_each_path_carries_its_walk(root: Path, netns: str) -> None:
+    save(root, "main", INSIDE, netns=netns)
+    paths = [{"from": "inside", "to": FAR}, {"from": "192.0.2.77", "to": FAR}]
+    for explain in (True, False):
+        params = {"paths": paths, "netns": netns, "explain": explain}
+        found = check_paths(Context(params, functools.partial(open_kernel, netns), root=str(root))).values["paths"]
+        assert [("walk" in each) for each in found] == [explain, explain]
+        if explain:
+            (lookup,) = found[0]["walk"]
+            assert lookup["agrees"]
+            assert [step["outcome"] for step in lookup["steps"]] == ["no route", "found"]
+            assert lookup["steps"][-1]["rule"] == f"2301: from {INNER} iif lo lookup 2000"
+            assert lookup["answer"]["dev"] == lookup["expected"][0]["dev"] == "vpn0"
+            assert found[1]["walk"] == [], "from an address that is not there no answer proves anything"

@@ -231,6 +231,7 @@ def test_after_an_error_an_ipv6_flow_takes_another_source(host: Host, kernel: Ke
     ("rule", "matching", "other"),
     [
         ("fwmark 0x1/0xff", {"fwmark": "0x101"}, {"fwmark": "0x2"}),
+        ("tos 0x10", {"tos": "0x10"}, {"tos": "0x08"}),
         ("uidrange 1000-1999", {"uid": 1500}, {"uid": 2000}),
         ("uidrange 0-0", {"uid": 0}, {"uid": 1}),
         ("ipproto tcp", {"ipproto": "tcp"}, {"ipproto": "udp"}),

@@ -33,6 +33,7 @@ from tests.functional.endpoints import (
     ensure,
     files,
     namespace,
+    nft,
     state,
 )
 
@@ -194,6 +195,26 @@ OUTSIDE_WAYS: t.Any = st.fixed_dictionaries(
         "families": st.sampled_from([["ipv4", "ipv6"], ["ipv4"]]),
     },
 )
+# A firewall as others may have it, with a table whose name begins like ours.
+FIREWALL = """
+table inet fleetvpn_other {
+    set known {
+        type ipv4_addr
+        flags interval
+        elements = { 192.0.2.0/28, 192.0.2.77 }
+    }
+    chain leaving {
+        type filter hook postrouting priority 300
+        ip saddr @known counter accept comment "kept"
+    }
+}
+table ip nat {
+    chain leaving {
+        type nat hook postrouting priority 100
+        oifname "up0" masquerade
+    }
+}
+"""
 TABLES = ({"name": "fvt-extra", "id": 900}, {"name": "fvt_more", "id": 2100})
 RULES = (
     {"priority": 1800, "from": "10.99.0.0/24", "table": "900"},
@@ -215,6 +236,8 @@ DECLARATIONS: t.Any = st.fixed_dictionaries(
         | OUTSIDE_WAYS.map(lambda outside: [outside]),
     },
     optional={
+        "strict_egress": st.sampled_from(["true", "true", "any", "false"]),
+        "strict_ingress": st.booleans(),
         "local_networks": st.sampled_from([["auto"], [], ["br0"], ["172.20.0.0/16"], ["auto", "fvt*"]]),
         "unbound": st.sampled_from(["keep", "keep", "inside"]),
         "unbound_local": st.sampled_from(["none", "main"]),
@@ -293,6 +316,7 @@ def test_what_is_foreign_stays_to_the_letter_and_removal_leaves_what_was_there()
     @given(hosts(), DECLARATIONS, DECLARATIONS)
     def holds(world: World, declaration: dict[str, t.Any], other: dict[str, t.Any]) -> None:
         with namespace(*world.lines) as netns:
+            nft(netns, "-f", "-", text=FIREWALL)
             before, foreign = state(netns), state(netns, without=OURS)
             for wanted in (declaration, other):
                 seen.count(applied(netns, **wanted))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -13,12 +14,14 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
+from ansible_collections.fleetvpn.routing.plugins.module_utils._host.units import WATCH, unit_texts
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import open_kernel
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
 
 from tests.functional.onhost import (
     GATEWAY,
     INSIDE,
+    PROGRAM,
     TUNNEL,
     UPLINK,
     connect,
@@ -247,6 +250,25 @@ class TestForeignChanges:
         print(f"{share:.0%} of a processor")
         assert share < 0.4
         eventually(lambda: "via 198.51.100.2 " in host.run(["ip", "route", "show", "table", "2001"]).stdout)
+
+
+class TestFewCapabilities:
+    def test_those_of_its_unit_are_enough(self, host: Host) -> None:
+        stated = re.search(r"^CapabilityBoundingSet=(.*)$", unit_texts(PROGRAM)[WATCH], re.MULTILINE)
+        assert stated
+        kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in stated[1].split())
+        watch = Watch(host, under=["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}"])
+        assert int(watch.text("CapEff"), 16).bit_count() == len(stated[1].split())
+        before = plain(host)
+        flush(host)
+        eventually(lambda: plain(host) == before)
+        eventually(lambda: len(status(host)["history"]) > 0)
+        eventually(lambda: watch.sleeps_for(1), 20)
+        spent = watch.field("voluntary_ctxt_switches")
+        host.run(["nft", "add", "table", "inet", "fleetvpn_fvt"])
+        eventually(lambda: watch.field("voluntary_ctxt_switches") > spent)
+        assert watch.lines()[1:] == []
+        watch.end()
 
 
 class TestLostEvents:

@@ -219,7 +219,7 @@ class TestHostInternalNetworks:
             name = f"fvtpod{number}"
             batch(host, f"link add {name} type veth peer name x{name}", f"link set x{name} up", f"link set {name} up",
                   f"route add 10.244.1.{number}/32 dev {name} proto boot")  # fmt: skip
-            eventually(lambda: len(routes(host, T_LOC)) == number + 1)  # noqa: B023
+            eventually(lambda: len(routes(host, T_LOC)) == number + 1, 10)  # noqa: B023
         watch.end()
 
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import tempfile
 import time
+import typing as t
 
 import pyroute2
 
@@ -19,18 +20,19 @@ from tests.lab import Host
 
 # Seconds that the issue allows from an event to a proven path; here with two processors that others use as well.
 SOON = 1.0
+STARTED = 60.0
 
 
 class Watch:
     """A running watch."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, under: t.Sequence[str] = ()) -> None:
         self.host = host
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the watch
-        self.process = host.popen([PROGRAM, "watch"], stdout=self._said, stderr=subprocess.STDOUT, text=True)
-        eventually(lambda: bool(host.pids("fleetvpn-endpoi")), 20)
+        self.process = host.popen([*under, PROGRAM, "watch"], stdout=self._said, stderr=subprocess.STDOUT, text=True)
+        eventually(lambda: bool(host.pids("fleetvpn-endpoi")), STARTED)
         self.pid = host.pids("fleetvpn-endpoi")[0]
-        eventually(self.is_waiting, 20)
+        eventually(self.is_waiting, STARTED)
 
     def is_waiting(self) -> bool:
         """It sleeps in poll, with nothing left to read."""
@@ -44,9 +46,13 @@ class Watch:
 
     def field(self, name: str) -> int:
         """A number of /proc/PID/status."""
-        found = re.search(rf"^{name}:\s+(\d+)", self._proc("status"), re.MULTILINE)
+        return int(self.text(name))
+
+    def text(self, name: str) -> str:
+        """A line of /proc/PID/status, to its first blank."""
+        found = re.search(rf"^{name}:\s+(\S+)", self._proc("status"), re.MULTILINE)
         assert found
-        return int(found[1])
+        return found[1]
 
     def cpu(self) -> float:
         """Seconds of processor time that it has taken."""

@@ -48,7 +48,7 @@ KINDS: dict[str, tuple[t.Callable[..., Tunnel], str]] = {
     "tinc": (Tinc, "tinc_gateway"),
     "wireguard": (Wireguard, "wireguard_gateway"),
 }
-_POOLS = {
+POOLS = {
     "ipsec": plan.IPSEC_POOL,
     "nebula": plan.NEBULA_POOL,
     "openconnect": plan.OPENCONNECT_POOL,
@@ -230,7 +230,7 @@ class Lab:
         client.pod = topology.pod(self, client.host) if pod else None
 
     def _tunnel(self, kind: str, host: Host, families: t.Sequence[int], mode: str) -> tuple[Tunnel, tuple[str, ...]]:
-        both = plan.inside(_POOLS[kind], self._next(kind))
+        both = plan.inside(POOLS[kind], self._next(kind))
         inside = tuple(address for address, family in zip(both, (4, 6), strict=True) if family in families)
         make, gateway = KINDS[kind]
         return make(host, getattr(self, gateway), inside, mode), inside

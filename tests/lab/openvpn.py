@@ -98,10 +98,11 @@ class Openvpn:
 
     def __init__(self, host: Host, gateway: OpenvpnGateway, inside: t.Sequence[str], mode: str) -> None:
         self.host, self._gateway = host, gateway
-        self._inside: tuple[str, ...] = ()
+        self.inside: tuple[str, ...] = ()
+        self._mode = mode
         self._process: subprocess.Popen[t.Any] | None = None
         self.log = host.root / "openvpn.log"
-        self.configure(inside, mode)
+        self.configure(inside)
         self._certified = gateway.authority.issue(host.name, "clientAuth")
         self.write()
 
@@ -109,22 +110,20 @@ class Openvpn:
         """The client's file, with more lines if there are any; a running client reads it at its next start."""
         self.host.write(self.path, self._text(options), 0o600)
 
-    def configure(self, inside: t.Sequence[str], mode: str) -> None:
+    def configure(self, inside: t.Sequence[str]) -> None:
         """What the server will push at the next connect."""
-        self._inside, self._mode = tuple(inside), mode
+        self.inside = tuple(inside)
         families = {":" in address for address in inside}
         lines = [_push_address(address) for address in inside]
         if False not in families:
             lines.append("push-remove ifconfig")
         if True not in families:
             lines.append("push-remove ifconfig-ipv6")
-        lines += _push_routes(families, mode)
+        lines += _push_routes(families, self._mode)
         (self._gateway.clients / self.host.name).write_text("\n".join(lines) + "\n")
 
     def _text(self, options: t.Sequence[str]) -> str:
-        certificate, key = self._certified
-        files = {"ca": self._gateway.authority.certificate, "cert": certificate, "key": key}
-        inline = [f"<{name}>\n{path.read_text().strip()}\n</{name}>" for name, path in files.items()]
+        inline = [f"<{name}>\n{text.strip()}\n</{name}>" for name, text in self.certificates().items()]
         lines = [
             f"client\ndev {DEVICE}\ndev-type tun\nproto udp\nremote {plan.GATEWAY[0]} {PORT}\nnobind",
             "remote-cert-tls server\nconnect-retry 1 2\nverb 3",
@@ -133,15 +132,25 @@ class Openvpn:
         ]
         return "\n".join(lines) + "\n"
 
+    def certificates(self) -> dict[str, str]:
+        """What the file holds, each by the name that OpenVPN has for it."""
+        certificate, key = self._certified
+        files = {"ca": self._gateway.authority.certificate, "cert": certificate, "key": key}
+        return {name: path.read_text() for name, path in files.items()}
+
+    def sync(self) -> None:
+        """Start the server unless it runs."""
+        self._gateway.sync()
+
     def begin(self) -> None:
         """Start the daemon."""
-        self._gateway.sync()
+        self.sync()
         self._process = _daemon(self.host, self.path, self.log)
 
     def finish(self) -> None:
         """Wait until all pushed addresses are there and the daemon has done what it does at start."""
         wait_for(lambda: self._starts() > 0, f"{self.host.name}: openvpn: {self.log}")
-        wait_for(lambda: all(self.host.owns(address) for address in self._inside), f"{self.host.name}: addresses")
+        wait_for(lambda: all(self.host.owns(address) for address in self.inside), f"{self.host.name}: addresses")
 
     def _starts(self) -> int:
         """How often the daemon has connected since it was started."""
@@ -154,11 +163,11 @@ class Openvpn:
 
     def renumber(self, inside: t.Sequence[str]) -> None:
         """The server pushes other addresses when the client reconnects (SIGUSR1)."""
-        self.configure(inside, self._mode)
+        self.configure(inside)
         before = self._starts()
         self.host.signal("openvpn", signal.SIGUSR1)
         wait_for(lambda: self._starts() > before, f"{self.host.name}: openvpn: {self.log}")
-        wait_for(lambda: all(self.host.owns(address) for address in self._inside), f"{self.host.name}: addresses")
+        wait_for(lambda: all(self.host.owns(address) for address in self.inside), f"{self.host.name}: addresses")
 
     def kill(self) -> None:
         """End the daemon without notice."""

@@ -89,7 +89,7 @@ class StrongswanGateway:
         lines = [
             f"{name} {{",
             f"local_addrs = {plan.GATEWAY[0]}\npools = {','.join(_pool(address) for address in inside)}",
-            "unique = replace\ndpd_delay = 2s",
+            "unique = replace\ndpd_delay = 20s",
             "local {\nauth = psk\nid = gateway\n}",
             f"remote {{\nauth = psk\nid = {name}\n}}",
             f"children {{\nnet {{\nlocal_ts = {local}\ndpd_action = clear\n}}\n}}\n}}",
@@ -126,7 +126,7 @@ class Strongswan:
         virtual = ",".join({4: "0.0.0.0", 6: "::"}[family] for family in sorted(families))
         lines = [
             f"connections {{\n{CONNECTION} {{",
-            f"remote_addrs = {plan.GATEWAY[0]}\nvips = {virtual}\ndpd_delay = 2s",
+            f"remote_addrs = {plan.GATEWAY[0]}\nvips = {virtual}\ndpd_delay = 20s",
             f"local {{\nauth = psk\nid = {self.host.name}\n}}",
             "remote {\nauth = psk\nid = gateway\n}",
             f"children {{\nnet {{\nremote_ts = {remote}",

@@ -271,6 +271,31 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+class TestTests:
+    """A guide that says that something was tested names the test."""
+
+    def test_that_guides_name_exist(self) -> None:
+        named = [name for path in GUIDES for name in re.findall(r"``(test_\w+\.py(?:::\w+)+)``", read(path))]
+        assert len(named) > 15
+        assert [name for name in named if name not in set(existing_tests())] == []
+
+    def test_every_line_of_the_matrix_names_one_or_says_that_there_is_none(self) -> None:
+        matrix = read(ROOT / "docs/docsite/rst/guide_coexistence.rst").partition(".. list-table::")[2]
+        rows = re.findall(r"^   \* - (.*(?:\n     .*)+)", matrix.partition("\nsystemd-networkd\n---")[0], re.MULTILINE)
+        assert len(rows) > 15
+        assert [row for row in rows[1:] if not re.search(r"- (``test_\w+\.py::[\w:]+``|not tested)\Z", row)] == []
+
+
+def existing_tests() -> t.Iterator[str]:
+    """Classes and tests of the functional tests, by file and name."""
+    for path in (ROOT / "tests" / "functional").rglob("test_*.py"):
+        for node in ast.parse(read(path)).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                yield f"{path.name}::{node.name}"
+            if isinstance(node, ast.ClassDef):
+                yield from (f"{path.name}::{node.name}::{inner.name}" for inner in node.body if hasattr(inner, "name"))
+
+
 class TestNumbers:
     def test_the_version_is_one(self) -> None:
         assert yaml.safe_load(read(ROOT / "galaxy.yml"))["version"] == VERSION

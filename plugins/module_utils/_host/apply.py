@@ -11,11 +11,12 @@ import contextlib
 import dataclasses
 import typing as t
 
+from .._confirm import restore
 from .._converge import Request, Result, converge
 from .._errors import NotSupported, RoutingError
 from .._model.operation import Operation
 from .._recipe.closed import backstops_alone
-from .._store import Record, guard_of, objects_of
+from .._record import Record, guard_of, objects_of
 from .._surroundings import Host
 from .sets import Kept, kept_sets, readable_stores
 
@@ -45,6 +46,8 @@ class Applied:
         lines = list(self.result.warnings) if self.result else []
         if self.kept.record is not None and self.kept.record.fallback:
             lines.append("its file is unreadable, the last readable generation stands in for it")
+        if self.kept.armed is not None:
+            lines.append(self.kept.armed.line())
         return [f"{self.kept.name}: {line}" for line in lines]
 
 
@@ -53,7 +56,11 @@ def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> li
 
     Raises InvalidInput for an unknown set, NotPermitted.
     """
-    with Host(kernel, netns, persistent=False).lock():
+    host = Host(kernel, netns)
+    with host.lock():
+        armed = host.window.read()
+        if armed is not None and armed.expired:
+            restore(kernel, host, armed)
         return converge_sets(kernel, netns, only)
 
 
@@ -86,6 +93,7 @@ def _converge(kernel: Kernel, netns: str | None, kept: Kept, *, prune: bool, dry
         params=kept.record.declaration,
         prune=prune and kept.record.meta.get("prune", True),
         dry_run=dry_run,
+        waiting=kept.armed is not None,
         # What a user declared stays in force, backstops and all, when the host around it changes.
         undo_wrong=False,
         meta=kept.record.meta,

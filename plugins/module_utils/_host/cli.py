@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import typing as t
@@ -21,16 +22,17 @@ from . import status as states
 from .apply import apply_sets
 from .sets import Kept, kept_sets
 from .watch import watch
+from .window import add_commands, command
 
-FLOW_OPTIONS = ("iif", "oif", "fwmark", "uid", "ipproto", "sport", "dport")
+FLOW_OPTIONS = ("iif", "oif", "fwmark", "tos", "uid", "ipproto", "sport", "dport")
 
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run it. Exit status 1: an error (one line on stderr), or a host that is not as declared. 2: wrong usage."""
     given = _parser().parse_args(arguments)
-    command: t.Callable[[argparse.Namespace], int] = given.command
+    run: t.Callable[[argparse.Namespace], int] = given.command
     try:
-        return command(given)
+        return run(given)
     except RoutingError as exc:
         _complain(exc.line())
         return 1
@@ -115,26 +117,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fleetvpn-endpoint {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    apply = _command(commands, "apply", _apply, "bring the kernel to what the recorded sets say")
+    apply = command(commands, "apply", _apply, "bring the kernel to what the recorded sets say")
     apply.add_argument("--set", metavar="NAME", help="this set alone")
-    status = _command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared")
+    status = command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared")
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument("--history", action="store_true", help="what had to be put right since the boot")
-    _path_options(_command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
-    called = _command(commands, "hook", _hook, "what a VPN client's hook calls: log what it says, and apply")
+    _path_options(command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
+    called = command(commands, "hook", _hook, "what a VPN client's hook calls: log what it says, and apply")
     called.add_argument(
         "client", choices=sorted(hook.CLIENTS), help="the client whose variables are in the environment"
     )
-    _command(commands, "watch", _watch, "apply now, and again whenever something changes that matters")
-    return parser
-
-
-def _command(
-    commands: t.Any, name: str, run: t.Callable[[argparse.Namespace], int], text: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("--netns", metavar="NAME", help="a network namespace instead of this host")
-    parser.set_defaults(command=run)
+    add_commands(functools.partial(command, commands))
+    command(commands, "watch", _watch, "apply now, and again whenever something changes that matters")
     return parser
 
 

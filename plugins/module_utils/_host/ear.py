@@ -20,6 +20,8 @@ if t.TYPE_CHECKING:
 # A client that comes up makes a dozen events within a few milliseconds; a storm must not put us off for ever.
 QUIET = 0.005
 LONGEST = 0.1
+# Between two looks at the backstops, while somebody fights over the rest.
+BACKSTOPS = 0.05
 
 # After these a backstop may be missing.
 _DELETED = frozenset({"rule", "ruleset"})
@@ -39,16 +41,22 @@ class Ear:
         self._poll = select.poll()
         self._poll.register(events.fileno(), select.POLLIN)
         self._poll.register(stop, select.POLLIN)
+        self._protected = 0.0
 
     def wait(self, pace: Pace, protect: t.Callable[[], None]) -> None:
         """Until something happens, and then until the next round is due. In a fight, C(protect) is called meanwhile."""
         heard = self._first()
-        latest = time.monotonic() + LONGEST
-        due = time.monotonic() + max(QUIET, pace.pause())
+        start = time.monotonic()
+        latest, due = start + LONGEST, start + max(QUIET, pace.pause())
+        missing = bool(heard & _DELETED)
         while (left := due - time.monotonic()) > 0:
-            if pace.fighting and heard & _DELETED:
+            owed = self._protected + BACKSTOPS - time.monotonic() if missing and pace.fighting else left
+            if owed <= 0:
                 protect()
-            heard = self._hear(left)
+                self._protected, missing = time.monotonic(), False
+                continue
+            heard = self._hear(min(left, owed))
+            missing = missing or bool(heard & _DELETED)
             if heard:
                 due = max(due, min(time.monotonic() + QUIET, latest))
 

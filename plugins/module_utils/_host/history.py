@@ -15,10 +15,9 @@ import stat
 import typing as t
 
 from .._errors import Conflict, NotPermitted
-from .._model.operation import LinkGroup, Operation, Sysctl, Target
-from .._model.route import Route
-from .._model.rule import Rule
-from .._store import Record, objects_of
+from .._model.operation import LinkGroup, Operation, OwnLink, Sysctl
+from .._recipe.closed import backstops_alone
+from .._record import Record, guard_of, objects_of
 
 if t.TYPE_CHECKING:
     import pathlib
@@ -54,33 +53,37 @@ def repairs(applied: Applied) -> list[Repair]:
     if record is None or result is None:
         return []
     rules, routes = objects_of(record)
-    recorded = {*rules, *routes}
-    found = []
-    for operation in result.plan.operations:
-        known = operation.target in recorded or _is_kept_setting(operation.target, record)
-        if operation.op != "remove" and known:
-            found.append(_repair(applied.kept.name, PUT_BACK, operation))
-        elif operation.op == "remove" and not known and not _is_passing(operation, result.plan.operations):
-            found.append(_repair(applied.kept.name, REMOVED, operation))
-    return found
+    # A round that failed, or had to wait, put backstops in that the next one takes away.
+    ours = {*rules, *routes, *backstops_alone(rules, record.numbers["priority_base"]), *_others(record)}
+    plan = result.plan.operations
+    added = {operation.target for operation in plan if operation.op == "add"}  # what comes and goes in one plan is none
+    return [
+        _repair(applied.kept.name, operation)
+        for operation in plan
+        if _is_repair(operation, record, ours) and not (operation.op == "remove" and operation.target in added)
+    ]
 
 
-def _is_kept_setting(target: Target, record: Record) -> bool:
-    """A device group or a sysctl that the set holds; what is put back to its earlier value is none."""
-    if isinstance(target, LinkGroup):
-        return target.name in record.groups and target.group == record.numbers.get("group")
-    return isinstance(target, Sysctl) and target.name in record.sysctls
-
-
-def _is_passing(operation: Operation, every: t.Iterable[Operation]) -> bool:
-    """A rule that comes and goes within one plan."""
-    return any(other.op == "add" and other.target == operation.target for other in every)
-
-
-def _repair(name: str, done: str, operation: Operation) -> Repair:
+def _is_repair(operation: Operation, record: Record, ours: t.Container[object]) -> bool:
+    """Adding what the record has, or removing what it has not."""
     target = operation.target
-    family = f" ipv{target.family}" if isinstance(target, (Rule, Route)) else ""
-    return Repair(name, done, f"{operation.kind}{family} {' '.join(target.text().split())}")
+    if isinstance(target, LinkGroup):
+        return target.name in record.groups and target.group == record.numbers["group"]
+    if isinstance(target, Sysctl):
+        return target.name in record.sysctls
+    return (operation.op != "remove") == (target in ours)
+
+
+def _others(record: Record) -> t.Iterator[object]:
+    """What a set has besides rules and routes."""
+    yield guard_of(record)
+    yield from (OwnLink(name) for name in record.links)
+
+
+def _repair(name: str, operation: Operation) -> Repair:
+    family = getattr(operation.target, "family", None)
+    words = [operation.kind, *([f"ipv{family}"] if family else []), *operation.target.text().split()]
+    return Repair(name, REMOVED if operation.op == "remove" else PUT_BACK, " ".join(words))
 
 
 class History:

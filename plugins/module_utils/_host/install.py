@@ -22,6 +22,7 @@ from . import program, units
 
 PROGRAM = pathlib.PurePath("usr/local/sbin/fleetvpn-endpoint")
 _UNITS = pathlib.PurePath(units.DIRECTORY.lstrip("/"))
+_NETWORKD = pathlib.PurePath("etc/systemd/networkd.conf.d/fleetvpn.conf")  # of role endpoint
 _STATE = ("etc/fleetvpn/sets.d/generations", "etc/fleetvpn/sets.d", "etc/fleetvpn")
 
 
@@ -89,6 +90,7 @@ class Installation:
             "systemd": _is_booted(self.root),
             "boot_enabled": os.path.lexists(self.root / _UNITS / "sysinit.target.wants" / units.BOOT),
             "watch_active": os.path.lexists(running) and os.path.lexists(wants / units.WATCH),
+            "networkd_dropin": os.path.lexists(self.root / _NETWORKD),
         }
 
 

@@ -32,7 +32,7 @@ class Pace:
         self._repairs: collections.deque[float] = collections.deque()
 
     def round(self, took: float, *, repaired: bool) -> None:
-        """A round has ended."""
+        """A round has ended, which took so much of a processor."""
         self._credit = self._credit_now() - took
         self._ended = self._clock()
         if repaired:

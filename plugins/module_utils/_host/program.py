@@ -28,9 +28,11 @@ SHEBANG = b"#!/usr/bin/python3 -I\n"
 # All that _host.cli imports; a test compares. Listed, since to find out takes longer than a run without changes may.
 MODULES = (
     "_borrowed",
+    "_confirm",
     "_converge",
     "_errors",
     "_explain",
+    "_files",
     "_guard",
     "_host",
     "_host.apply",
@@ -39,14 +41,19 @@ MODULES = (
     "_host.ear",
     "_host.history",
     "_host.hook",
+    "_host.install",
     "_host.pace",
     "_host.path",
+    "_host.program",
     "_host.sets",
     "_host.status",
+    "_host.units",
     "_host.watch",
+    "_host.window",
     "_interest",
     "_kernel",
     "_leases",
+    "_management",
     "_model",
     "_model.declaration",
     "_model.fields",
@@ -60,6 +67,7 @@ MODULES = (
     "_names",
     "_netlink_apply",
     "_netlink_codec",
+    "_netlink_copy",
     "_netlink_filter",
     "_netlink_host",
     "_netlink_link",
@@ -69,6 +77,7 @@ MODULES = (
     "_netlink_socket",
     "_netlink_xfrm",
     "_netns",
+    "_outlook",
     "_parse",
     "_path_options",
     "_paths",
@@ -78,10 +87,12 @@ MODULES = (
     "_reach",
     "_read",
     "_reading",
+    "_record",
     "_recipe",
     "_recipe.block",
     "_recipe.closed",
     "_recipe.facts",
+    "_recipe.follow",
     "_recipe.guard",
     "_recipe.local",
     "_recipe.nowhere",
@@ -95,6 +106,7 @@ MODULES = (
     "_sets",
     "_store",
     "_surroundings",
+    "_switch",
     "_sysctl",
     "_tunnels",
     "_tunnels.client",
@@ -109,12 +121,17 @@ MODULES = (
     "_verify",
     "_version",
     "_walks",
+    "_whatif",
+    "_work",
 )
 _VERSION_FILE = "_version"
 _MAIN = f"""\
 import sys
 
-from {PACKAGE}._host.cli import main
+if sys.argv[1:2] in (["confirm"], ["restore"]):  # without what the other commands take long to import
+    from {PACKAGE}._host.window import main
+else:
+    from {PACKAGE}._host.cli import main
 
 sys.exit(main())
 """

@@ -10,10 +10,13 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .._confirm import Armed
 from .._errors import Conflict, InvalidInput, NotPermitted, RoutingError
 from .._model.path import IdentityPaths
 from .._paths import present
-from .._store import Record, Store, all_stores, store_for
+from .._record import Record
+from .._store import Store, all_stores, store_for
+from .._surroundings import Host
 
 if t.TYPE_CHECKING:
     from .._kernel import Kernel
@@ -27,6 +30,7 @@ class Kept:
     persistent: bool
     record: Record | None
     error: RoutingError | None = None
+    armed: Armed | None = None  # what waits for its confirmation; then C(record) is the one that is not confirmed yet
 
 
 class ReadableStore(Store):
@@ -57,11 +61,27 @@ def kept_sets(netns: str | None, only: str | None = None) -> list[Kept]:
     denied = [kept.error for kept in found.values() if isinstance(kept.error, NotPermitted)]
     if denied and len(denied) == len(found):
         raise denied[0]
+    _as_armed(found, netns)
     if only is not None and only not in found:
         raise InvalidInput(
             "is no set of this host", field="set", value=only, accepted=", ".join(found) or "none, it has no sets"
         )
     return [kept for name, kept in found.items() if only in (None, name)]
+
+
+def _as_armed(found: dict[str, Kept], netns: str | None) -> None:
+    """As long as a change waits, it is what the kernel shall hold. One that is overdue is as good as undone."""
+    armed = Host(None, netns).window.read() if found else None
+    if armed is None or armed.expired:
+        return
+    store = next((store for store in all_stores(netns) if str(store.root) == armed.store), None)
+    pending = store.pending(armed.name) if store else None
+    if pending is None:
+        return
+    if armed.absent:
+        del found[armed.name]
+    else:
+        found[armed.name] = dataclasses.replace(found[armed.name], record=pending, error=None, armed=armed)
 
 
 def readable_stores(netns: str | None) -> list[Store]:

@@ -24,7 +24,8 @@ ConditionPathExistsGlob=/etc/fleetvpn/sets.d/*.json
 # Rules and backstops need no device. They stand before anything can send a packet. VPN units come after
 # network-online.target, which comes after network-pre.target only where something manages the network.
 DefaultDependencies=no
-After=local-fs.target systemd-modules-load.service systemd-sysctl.service
+# nftables.service flushes the whole ruleset before it loads its own, and with it the egress guard.
+After=local-fs.target systemd-modules-load.service systemd-sysctl.service nftables.service
 Before=network-pre.target network.target network-online.target shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
@@ -54,7 +55,8 @@ NotifyAccess=main
 ExecStart={program} watch
 Restart=always
 RestartSec=1
-# Rules need CAP_NET_ADMIN. CAP_SYS_PTRACE is for /proc/PID/fdinfo: it tells which tun device an OpenVPN client holds.
+# Rules and nftables need CAP_NET_ADMIN.
+# CAP_SYS_PTRACE is for /proc/PID/fdinfo: it tells which tun device an OpenVPN client holds.
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_READ_SEARCH CAP_SYS_PTRACE
 NoNewPrivileges=yes
 ProtectSystem=strict
@@ -79,6 +81,8 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+# Until a round is done packets may take a wrong way: it does not wait behind what else the host computes.
+Nice=-10
 OOMScoreAdjust=-500
 
 [Install]

@@ -31,8 +31,6 @@ if t.TYPE_CHECKING:
 
 # A round that changed what it listens to is followed by another one, which sees what was missed; at most so often.
 ROUNDS = 3
-# Seconds between two looks at the backstops, while somebody fights over the rest.
-BACKSTOPS = 0.05
 
 Say = t.Callable[[str], None]
 
@@ -66,42 +64,52 @@ class _Rounds:
         self._kernel = kernel
         self._netns = netns
         self._events = events
-        self._interests: dict[str, Interest] = {}
+        self._interests: dict[str, Interest] | None = None
         self._history = History(Host(kernel, netns, persistent=False).runtime)
         self._journal = _Journal(say)
-        self._protected = 0.0
+        self._say = say
 
     def run(self) -> None:
         """Apply, and once more where that taught us to listen to something else: it may have changed meanwhile."""
         for _round in range(ROUNDS):
-            start = time.monotonic()
+            before = time.process_time()  # a round that had to wait for others has cost nothing
             found = apply_sets(self._kernel, self._netns)
             done = [repair for applied in found for repair in repairs(applied)]
-            self.pace.round(time.monotonic() - start, repaired=bool(done))
+            self.pace.round(time.process_time() - before, repaired=bool(done))
             self._journal.write(found, done, self.pace)
-            if done:
-                self._history.add(done)
+            self._remember(done)
             if not self._narrow(found):
                 return
 
     def protect(self) -> None:
         """Before the next round is due: put the backstops back, so that the fight leaks nothing."""
-        if time.monotonic() - self._protected >= BACKSTOPS:
-            with contextlib.suppress(RoutingError):  # the next round says it
-                close_sets(self._kernel, self._netns)
-            self._protected = time.monotonic()
+        with contextlib.suppress(RoutingError):  # the next round says it
+            close_sets(self._kernel, self._netns)
+
+    def _remember(self, done: t.Sequence[Repair]) -> None:
+        """A history that cannot be written is no reason to stop."""
+        try:
+            if done:
+                self._history.add(done)
+        except RoutingError as exc:
+            self._say(exc.line())
 
     def _narrow(self, found: t.Iterable[Applied]) -> bool:
-        """Listen to what these results depend on; whether that is something new. A set that failed keeps its own."""
+        """Listen to what these results depend on; whether that is something new."""
         before = self._interests
-        self._interests = {
-            applied.kept.name: applied.result.interest if applied.result else before.get(applied.kept.name, Interest())
-            for applied in found
-        }
+        self._interests = {applied.kept.name: _interest(applied, before or {}) for applied in found}
         if self._interests == before:
             return False
         self._events.narrow(joined([Interest(tables=frozenset({DEFAULT})), *self._interests.values()]))
         return True
+
+
+def _interest(applied: Applied, before: t.Mapping[str, Interest]) -> Interest:
+    """A set that failed keeps what it had; at first its tables have to do."""
+    if applied.result is not None:
+        return applied.result.interest
+    tables = applied.kept.record.tables.values() if applied.kept.record else ()
+    return before.get(applied.kept.name, Interest(tables=frozenset(tables)))
 
 
 class _Journal:

@@ -94,6 +94,7 @@ class Identity:
     mtu: int | None = None
     advmss: int | None = None
     pin: tuple[Pin, ...] = ()
+    follow_connections: bool = False
     families: tuple[int, ...] = FAMILIES
 
     @property
@@ -136,6 +137,7 @@ class Declaration:
     unbound_local: str = "none"
     unbound_forwarded: tuple[str, ...] = ()
     unbound_backstop: bool = False
+    mark: tuple[int, int] | None = None  # the first value, and the mask of the field that is ours
     sysctls: tuple[str, ...] = ()  # words of SYSCTLS: what may be changed
     strict_egress: str = "true"  # one of STRICT_EGRESS
     strict_ingress: bool = False
@@ -177,6 +179,7 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
         mtu=given.get("mtu"),
         advmss=given.get("advmss"),
         pin=tuple(_pin(entry, f"{field}.pin[{index}]") for index, entry in enumerate(given.get("pin") or ())),
+        follow_connections=given.get("follow_connections", False),
         families=tuple(int(family[-1]) for family in given.get("families") or ("ipv4", "ipv6")),
     )
     _check_identity(identity, field)

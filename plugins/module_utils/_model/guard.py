@@ -23,6 +23,7 @@ ADDRESSES = {4: "ipv4_addr", 6: "ipv6_addr"}
 DEVICES = "ifname"
 
 Statement = dict[str, t.Any]
+U32_MAX = 0xFFFFFFFF
 
 
 def table_of(name: str) -> str:
@@ -53,10 +54,11 @@ class NamedSet:
 
     def lines(self) -> list[str]:
         """As nft writes it."""
-        if self.type == DEVICES:
-            return [f"set {self.name} {{ type {self.type}; elements = {{ {', '.join(map(quoted, self.elements))} }} }}"]
-        elements = ", ".join(self.elements)
-        return [f"set {self.name} {{ type {self.type}; flags interval; elements = {{ {elements} }} }}"]
+        by_name = self.type == DEVICES
+        flags = [] if by_name else ["flags interval"]
+        elements = ", ".join(quoted(device(name)) for name in self.elements) if by_name else ", ".join(self.elements)
+        inner = [f"type {self.type}", *flags, f"elements = {{ {elements} }}"]
+        return [f"set {self.name} {{", *(f"\t{line}" for line in inner), "}"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +145,35 @@ def matching(left: str, right: str, *, equal: bool = True) -> Statement:
     return {"match": {"op": "==" if equal else "!=", "left": _LEFT[left], "right": right}}
 
 
+def device(name: str) -> str:
+    """The exact name of a device in a comparison, where nft takes a star at the end for any rest."""
+    return f"{name[:-1]}\\*" if name.endswith("*") else name
+
+
 def jump(chain: str, *, back: bool = False) -> Statement:
     """On to another chain; with C(back) the rules behind this one follow it."""
     return {"jump" if back else "goto": {"target": chain}}
+
+
+def in_state(state: str) -> Statement:
+    """What connection tracking says of the packet: C(new), C(related), ..."""
+    return {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": state}}
+
+
+def marked(of: str, mark: int, mask: int) -> Statement:
+    """The mark of the packet (C(meta)) or of its connection (C(ct)), as far as the mask goes."""
+    return {"match": {"op": "==", "left": {"&": [{of: {"key": "mark"}}, mask]}, "right": mark}}
+
+
+def set_mark(of: str, mark: int, mask: int) -> Statement:
+    """Set it as far as the mask goes; the other bits stay."""
+    kept = {"&": [{of: {"key": "mark"}}, U32_MAX & ~mask]}
+    return {"mangle": {"key": {of: {"key": "mark"}}, "value": {"|": [kept, mark]}}}
+
+
+def reject(kind: str, code: str | None = None) -> Statement:
+    """Refuse with an error for the sender: C(tcp reset), or C(icmpv6) with a code."""
+    return {"reject": {"type": kind, **({"expr": code} if code else {})}}
 
 
 COUNTER: Statement = {"counter": None}
@@ -159,6 +187,8 @@ _LEFT: dict[str, Statement] = {
         for field in ("saddr", "daddr")
     },
     **{key: {"meta": {"key": key}} for key in ("iifname", "oifname")},
+    "meta l4proto": {"meta": {"key": "l4proto"}},
+    "ct state": {"ct": {"key": "state"}},
     **{
         f"fib {' . '.join(flags)} type": {"fib": {"result": "type", "flags": sorted(flags)}}
         for flags in (("saddr",), ("saddr", "oif"), ("daddr",), ("daddr", "iif"))
@@ -173,11 +203,19 @@ def canonical(value: t.Any, key: str = "") -> t.Any:
     if key == "flags":
         return sorted([value] if isinstance(value, str) else value)
     if isinstance(value, dict):
-        return {name: canonical(item, name) for name, item in value.items()}
+        return _whole_masks({name: canonical(item, name) for name, item in value.items()})
     if isinstance(value, list):
         items = [canonical(item) for item in value]
         return sorted(items, key=json.dumps) if key == "set" else items
     return value
+
+
+def _whole_masks(value: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Of bits that are cleared and then set again nft lists only that they are set."""
+    if list(value) != ["|"] or not isinstance(value["|"][0], dict) or "&" not in value["|"][0]:
+        return value
+    (left, kept), bits = value["|"][0]["&"], value["|"][1]
+    return {"|": [left if kept | bits == U32_MAX else {"&": [left, kept | bits]}, bits]}
 
 
 # -- text
@@ -199,13 +237,30 @@ def _statement_text(statement: Statement) -> str:
         return _match_text(content)
     if kind in ("goto", "jump"):
         return f"{kind} {content['target']}"
+    if kind == "reject":
+        code = f" {content['expr']}" if "expr" in content else ""
+        return f"reject with {content['type']}{code}"
+    if kind == "mangle":
+        return f"{_value_text(content['key'])} set {_value_text(content['value'])}"
     return kind if content is None else json.dumps(statement)
 
 
+def _value_text(value: t.Any) -> str:
+    """Marks and what is made of them."""
+    if isinstance(value, int):
+        return f"{value:#x}"
+    ((kind, content),) = value.items()
+    if kind in ("&", "|"):
+        return f" {kind} ".join(_value_text(part) for part in content)
+    return f"{kind} {content['key']}"
+
+
 def _match_text(content: t.Mapping[str, t.Any]) -> str:
+    if "&" in content["left"]:
+        return f"{_value_text(content['left'])} == {_value_text(content['right'])}"
     left = next((text for text, known in _LEFT.items() if known == content["left"]), json.dumps(content["left"]))
     right = content["right"]
     shown = right if isinstance(right, str) else json.dumps(right)
     if left in ("iifname", "oifname") and not shown.startswith("@"):
         shown = quoted(shown)
-    return f"{left} {'' if content['op'] == '==' else content['op'] + ' '}{shown}"
+    return f"{left} {'' if content['op'] in ('==', 'in') else content['op'] + ' '}{shown}"

@@ -107,6 +107,12 @@ class Route:
             return self.nexthops
         return (Nexthop(self.gateway, self.dev, 1, self.onlink),)
 
+    def holds(self, address: str) -> bool:
+        """Whether an address is in the destination."""
+        return fields.family_of(address) == self.family and ipaddress.ip_address(address) in ipaddress.ip_network(
+            self.dst
+        )
+
     def satisfied_by(self, current: Route) -> bool:
         """Whether the kernel's C(current) is this route; a device that was left to the kernel may be any."""
         if len(self.ways) != len(current.ways):

@@ -201,6 +201,13 @@ def _check_selectors(rule: Rule, given: fields.Params) -> None:
         raise given.refuse("tos", "has bits that IPv4 rules cannot match", "0x04 to 0x1c in steps of 4, or dscp")
 
 
+def marks_meet(rule: Rule, mask: int) -> bool:
+    """Whether a rule looks at bits of a mask. One that compares whole marks does if its own has bits there."""
+    if rule.fwmark is None or rule.fwmask is None:
+        return False
+    return bool((rule.fwmark if rule.fwmask == fields.U32_MAX else rule.fwmask) & mask)
+
+
 def refuse_unsupported(rule: Rule, release: str, *, field: str = "") -> None:
     """Refuse what a kernel of this release (`uname -r`) would drop in silence, leaving a rule that matches more than
     was asked for. Raises NotSupported.

@@ -17,11 +17,12 @@ from .._model.operation import LinkGroup
 from .._model.route import Route
 from .._plan import Desired
 from .facts import Facts, devices_of, uplink_devices
+from .follow import follow_piece
 from .guard import Ground, guard_pieces
 from .local import local_devices, local_routes
-from .nowhere import closed_families, nowhere_links, nowhere_routes
+from .nowhere import barred_routes, closed_families, nowhere_links, nowhere_piece, nowhere_routes
 from .rules import build_rules
-from .sysctls import sysctls
+from .sysctls import missing_sysctls, sysctls
 from .tables import destination_routes, way_routes
 from .twins import keep_first, refuse_twins
 from .ways import SharedTables, Way, find_ways, tunnels_of
@@ -59,16 +60,24 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
     routes += near
     routes += [r for way in ways for r in destination_routes(way, declaration, facts)]
     routes += nowhere_routes(closed, shared, declaration.numbers.protocol)
+    routes += barred_routes(facts, shared, declaration.numbers.protocol)
+    links = nowhere_links(closed, shared)
     desired = Desired(
         rules=(*build_rules(declaration, ways, shared, ready, facts), *declaration.rules),
         routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
         groups=_groups(declaration, ways, facts, several=several),
         sysctls=sysctls(declaration, ways, facts),
-        links=nowhere_links(closed),
+        links=links,
         guard=assemble(
-            table_of(declaration.name), guard_pieces(declaration, _ground(declaration, ways, facts, internal, near))
+            table_of(declaration.name),
+            [
+                *guard_pieces(declaration, _ground(declaration, ways, facts, internal, near)),
+                nowhere_piece(links),
+                follow_piece(declaration, ways, facts),
+            ],
         ),
     )
+    warnings += missing_sysctls(ways, facts, desired.sysctls)
     names = _names(declaration, ways, shared)
     return Outcome(desired, tuple(ways), shared, ready, names, tuple(internal), tuple(warnings))
 
@@ -99,7 +108,7 @@ def _internal(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> 
 
 
 def _carriers(ways: t.Sequence[Way], facts: Facts) -> set[str]:
-    """The devices of uplinks."""
+    """The devices of uplinks, also where a tunnel's egress is the uplink, as with policy-based IPsec."""
     uplinks = {way.device for way in ways if not way.identity.by_tunnel and way.device}
     return uplinks | set(uplink_devices(facts, tunnels_of(ways)))
 

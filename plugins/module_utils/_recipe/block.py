@@ -18,10 +18,10 @@ from .._model.rule import Rule
 from .facts import LOOPBACK, WIDTH
 
 BLOCK = 1000
-OUTER, BOUND, UPLINK, TUNNEL, POOL = 0, 100, 200, 300, 600
+OUTER, CAME, FOLLOW, BOUND, UPLINK, TUNNEL, POOL = 0, 49, 50, 100, 200, 300, 600
 EXEMPT = UPLINK + 99
 # Pools end at 983. What bears a device or a source leaves the block; pins; then what is left of unbound traffic.
-LEAVE, PAIR, PIN, NEAR, MIDDLE, FAR, STOP, END = 984, 985, 986, 992, 993, 994, 995, 999
+LEAVE, PAIR, PIN, BARRED, NEAR, MIDDLE, FAR, STOP, END = 984, 985, 986, 990, 992, 993, 994, 995, 999
 # wg-quick's clean-up deletes every rule with `suppress_prefixlength 0`; 1 suppresses defaults (and /1 halves) as well.
 SUPPRESS = 1
 

@@ -14,6 +14,7 @@ import typing as t
 
 from .._model.declaration import Declaration, Identity
 from .._model.fields import family_of
+from .._model.path import ERRORS
 from .._model.route import Route
 from .._model.state import Address, Link
 
@@ -22,6 +23,7 @@ NOWHERE_DEVICE = "fleetvpn0"  # of our own, see nowhere.py
 MAIN = 254
 LINK_SCOPE = 253
 WIDTH = {4: 32, 6: 128}
+KERNEL = 2  # RTPROT_KERNEL
 
 # Devices without a link layer, or of a kind that carries tunnels (ARPHRD_* of linux/if_arp.h).
 TUNNEL_ARPTYPES = frozenset({512, 768, 769, 776, 778, 823, 65534})
@@ -80,6 +82,13 @@ class Facts:
 def is_default(route: Route) -> bool:
     """Whether a route leads everywhere."""
     return route.dst in ("0.0.0.0/0", "::/0")
+
+
+def error_routes(facts: Facts, protocol: int) -> list[Route]:
+    """What table main refuses in IPv6, unless it has a better route for the same prefix. C(protocol) is ours."""
+    six = [route for route in facts.main if route.family == 6]
+    best = {route.dst: route for route in sorted(six, key=lambda route: -route.metric)}
+    return [r for r in best.values() if r.type in ERRORS and r.protocol not in (protocol, KERNEL)]
 
 
 def by_nexthop(route: Route) -> list[Route]:

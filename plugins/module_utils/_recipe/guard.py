@@ -16,14 +16,16 @@ import typing as t
 
 from .._model.declaration import Declaration
 from .._model.fields import family_of
-from .._model.guard import ACCEPT, COUNTER, DROP, Chain, NamedSet, Piece, Statement, jump, matching, rule
+from .._model.guard import ACCEPT, COUNTER, DROP, Chain, NamedSet, Piece, Statement, device, jump, matching, rule
 from .facts import LOOPBACK
 from .ways import Way, may_sit_on
 
 BEHIND_SOURCE_NAT = 300  # where the source is the one that leaves
 BEFORE_TRACKING = -300  # where the destination is the one that came
 PROTOCOLS = {4: "ip", 6: "ip6"}
-UPLINKS, TUNNELS, INTERNAL, OUTSIDE, ELSEWHERE = "uplinks", "tunnels", "internal", "outside", "elsewhere"
+UPLINKS, TUNNELS, INTERNAL, OUTSIDE, ELSEWHERE, FREE = (
+    "uplinks", "tunnels", "internal", "outside", "elsewhere", "free",
+)  # fmt: skip
 DROPPED = (COUNTER, DROP)
 
 
@@ -72,33 +74,38 @@ class _Maker:
     def egress(self, *, generic: bool) -> tuple[Chain, ...]:
         """What leaves: an uplink's addresses first, for a hotel's network may lie inside a pool; exact before pools."""
         guarded = self._ground.guarded
-        devices = [*([TUNNELS] if guarded else []), *([OUTSIDE] if generic else [])]
+        if not (guarded or generic):
+            return ()
+        devices = [TUNNELS, *([OUTSIDE] if generic else [])]
         rules = [
             *self._held("saddr", UPLINKS, jump(UPLINKS)),
             *(r for way in guarded for r in self._held("saddr", _exact(way), jump(_exact(way)))),
             *(r for way in guarded for r in self._held("saddr", _pool(way), jump(_pool(way)))),
+            *self._held("saddr", FREE, ACCEPT),
             *(_elsewhere_local(name) for name in devices if name in self._names),
         ]
-        if not rules:
-            return ()
         return (
             Chain("egress", tuple(rules), "postrouting", BEHIND_SOURCE_NAT),
             Chain(UPLINKS, self._towards_tunnels()),
             *(Chain(_exact(way), _leaving(way)) for way in guarded),
-            *(Chain(_pool(way), _leaving(way, _spared("saddr . oif", way, self._ground))) for way in guarded),
+            *(
+                Chain(_pool(w), _leaving(w, _spared("saddr . oif", w, self._ground)))
+                for w in guarded
+                if w.identity.pools
+            ),
             Chain(ELSEWHERE, self._internal_or_nowhere()),
         )
 
     def ingress(self) -> tuple[Chain, ...]:
         """What comes in: for a tunnel's address by its egress or from inside the host alone."""
         tunnels = self._ground.tunnels
+        if not tunnels:
+            return ()
         rules = [
             *self._held("daddr", UPLINKS, ACCEPT),
             *(r for way in tunnels for r in self._held("daddr", _exact(way), jump(f"to_{_exact(way)}"))),
             *(r for way in tunnels for r in self._held("daddr", _pool(way), jump(f"to_{_pool(way)}"))),
         ]
-        if not tunnels:
-            return ()
         forwarded = rule(matching("fib daddr type", "local", equal=False), ACCEPT)
         return (
             Chain("ingress", tuple(rules), "prerouting", BEFORE_TRACKING),
@@ -106,6 +113,7 @@ class _Maker:
             *(
                 Chain(f"to_{_pool(way)}", _arriving(way, (forwarded, *_spared("daddr . iif", way, self._ground))))
                 for way in tunnels
+                if way.identity.pools
             ),
         )
 
@@ -127,11 +135,13 @@ class _Maker:
 
 def _sets(ground: Ground) -> tuple[NamedSet, ...]:
     uplinks = [address for way in ground.uplinks for address in way.addresses]
+    free = [each for way in ground.ways if not way.identity.backstop for each in (*way.addresses, *way.identity.pools)]
     devices = {way.device for way in ground.guarded if way.device} - set(ground.carriers)
     return (
         *_by_family(UPLINKS, uplinks),
         *(each for way in ground.tunnels for each in _by_family(_exact(way), (*way.addresses, *way.retired))),
         *(each for way in ground.tunnels for each in _by_family(_pool(way), way.identity.pools)),
+        *_by_family(FREE, free),
         *_by_family(INTERNAL, ground.networks),
         NamedSet.devices(INTERNAL, (LOOPBACK, *ground.internal)),
         NamedSet.devices(OUTSIDE, ground.carriers),
@@ -152,15 +162,17 @@ def _pool(way: Way) -> str:
     return f"pool_{way.key}"
 
 
+def _by(key: str, way: Way) -> list[str]:
+    return [rule(matching(key, device(way.device)), ACCEPT)] if way.device else []
+
+
 def _leaving(way: Way, spared: tuple[str, ...] = ()) -> tuple[str, ...]:
     """By its egress, or it came in by it: then it is a peer's and no leak of ours."""
-    passing = [rule(matching(key, way.device), ACCEPT) for key in ("oifname", "iifname")] if way.device else []
-    return (*passing, *spared, rule(jump(ELSEWHERE)))
+    return (*_by("oifname", way), *_by("iifname", way), *spared, rule(jump(ELSEWHERE)))
 
 
 def _arriving(way: Way, spared: tuple[str, ...] = ()) -> tuple[str, ...]:
-    passing = [rule(matching("iifname", way.device), ACCEPT)] if way.device else []
-    return (*passing, rule(matching("iifname", f"@{INTERNAL}"), ACCEPT), *spared, rule(*DROPPED))
+    return (*_by("iifname", way), rule(matching("iifname", f"@{INTERNAL}"), ACCEPT), *spared, rule(*DROPPED))
 
 
 def _spared(what: str, way: Way, ground: Ground) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def local_routes(
     prefixes = [ipaddress.ip_network(pattern) for pattern in patterns if "/" in pattern]
     inside = [r for r in facts.main if not is_default(r) and _is_inside(r, devices, prefixes)]
     networks = [ipaddress.ip_network(route.dst) for route in inside]
-    foreign = [r for r in facts.main if r not in inside and not is_default(r) and _within(networks, r.dst)]
+    foreign = [r for r in facts.main if r not in inside and not is_default(r) and within(networks, r.dst)]
     copies = {r.key[2:]: dataclasses.replace(r, table=table, protocol=protocol, through=()) for r in inside}
     throws = {r.dst: throw(r, table, protocol) for r in foreign}
     preferred = [c for c in copies.values() if c.dst not in throws or _beats(c, c.dst, foreign)]
@@ -71,9 +71,10 @@ def throw(route: Route, table: int, protocol: int) -> Route:
 
 def _is_inside(route: Route, devices: t.Collection[str], prefixes: t.Sequence[Network]) -> bool:
     found = devices_of(route)
-    return (bool(found) and all(device in devices for device in found)) or _within(prefixes, route.dst)
+    return (bool(found) and all(device in devices for device in found)) or within(prefixes, route.dst)
 
 
-def _within(networks: t.Iterable[Network], dst: str) -> bool:
+def within(networks: t.Iterable[Network], dst: str) -> bool:
+    """Whether one of the networks holds the whole prefix."""
     inner = ipaddress.ip_network(dst)
     return any(outer.version == inner.version and inner.subnet_of(t.cast(t.Any, outer)) for outer in networks)

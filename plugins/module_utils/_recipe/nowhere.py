@@ -13,12 +13,15 @@ own that has no addresses and nobody at its other end, and what is sent there is
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 
 from .._model.declaration import Declaration
+from .._model.guard import Chain, Piece, matching, reject, rule
 from .._model.operation import OwnLink
 from .._model.route import Route
-from .facts import NOWHERE_DEVICE, Facts
+from .facts import NOWHERE_DEVICE, Facts, error_routes
+from .local import throw, within
 from .tables import DEFAULTS, METRICS, unreachable
 from .ways import SharedTables, Way
 
@@ -57,6 +60,33 @@ def nowhere_routes(families: t.Container[int], shared: SharedTables, protocol: i
     return [route for route in ends if route.family in families]
 
 
-def nowhere_links(families: t.Container[int]) -> tuple[OwnLink, ...]:
+def barred_routes(facts: Facts, shared: SharedTables, protocol: int) -> list[Route]:
+    """What main refuses in IPv6, as routes that lead nowhere; what it reaches inside such a prefix is left to it.
+
+    The kernel would take main's error as a reason to try again with any address, and the tunnel's has a way.
+    """
+    if shared.barred is None:
+        return []
+    errors = error_routes(facts, protocol)
+    networks = [ipaddress.ip_network(route.dst) for route in errors]
+    refused = {route.dst for route in errors}
+    better = {r.dst: r for r in facts.main if r.family == 6 and r.dst not in refused and within(networks, r.dst)}
+    ends = [Route(6, dst, shared.barred, dev=NOWHERE_DEVICE, metric=METRICS[6], protocol=protocol) for dst in refused]
+    return [*ends, *(throw(route, shared.barred, protocol) for route in better.values())]
+
+
+def nowhere_piece(links: t.Collection[OwnLink]) -> Piece:
+    """What is sent to the device is refused: at once, where the sender would wait for an answer."""
+    if not links:
+        return Piece()
+    sent = matching("oifname", NOWHERE_DEVICE)
+    rules = (
+        rule(sent, matching("meta l4proto", "tcp"), reject("tcp reset")),
+        rule(sent, reject("icmpv6", "no-route")),
+    )
+    return Piece(chains=(Chain("nowhere", rules, "output"),))
+
+
+def nowhere_links(families: t.Container[int], shared: SharedTables) -> tuple[OwnLink, ...]:
     """The device, where IPv6 needs it."""
-    return (OwnLink(NOWHERE_DEVICE),) if 6 in families else ()
+    return (OwnLink(NOWHERE_DEVICE),) if 6 in families or shared.barred is not None else ()

@@ -19,6 +19,7 @@ from .._model.fields import family_of
 from .._model.rule import Rule
 from .block import BOUND, END, EXEMPT, OUTER, POOL, SUPPRESS, TUNNEL, UPLINK, Block, host
 from .facts import MAIN, WIDTH, Facts, covers, uplink_devices
+from .follow import follow_rules, marks_of
 from .unbound import SourceZero
 from .ways import SharedTables, Way, tunnels_of
 
@@ -29,11 +30,13 @@ def build_rules(declaration: Declaration, ways: t.Sequence[Way], shared: SharedT
     block, local = Block(declaration), shared.local
     uplinks = [way for way in ways if not way.identity.by_tunnel]
     tunnels = [way for way in ways if way.identity.by_tunnel]
+    marks = marks_of(declaration, ways)
     source_zero = SourceZero(block, declaration, ways, shared, ready, facts)
     rules = []
     for family in (4, 6):
         rules += [block.rule(family, END, action="nop")]
         rules += [r for way in tunnels for r in _outer_rules(block, way.identity, family)]
+        rules += follow_rules(block, marks, family, shared, ready)
         rules += _exempt_rules(block, ways, family, facts)
         rules += [r for way in uplinks for r in _uplink_rules(block, way, family)]
         rules += [r for way in tunnels for r in _tunnel_rules(block, way, family, local, ready)]

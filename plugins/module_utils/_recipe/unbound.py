@@ -16,7 +16,7 @@ import typing as t
 
 from .._model.declaration import Declaration
 from .._model.rule import Rule
-from .block import FAR, LEAVE, MIDDLE, NEAR, PAIR, PIN, STOP, SUPPRESS, Block
+from .block import BARRED, FAR, LEAVE, MIDDLE, NEAR, PAIR, PIN, STOP, SUPPRESS, Block
 from .facts import LOOPBACK, MAIN, Facts, matching
 from .nowhere import closes_pins, closes_unbound
 from .ways import SharedTables, Way, uplinks_of
@@ -37,13 +37,19 @@ class SourceZero:
         """All of a family, behind those that take everything else out."""
         pins = [r for way in self.ways if family in way.identity.families for r in self._pin_rules(way, family)]
         unbound = [r for way in self.ways if way.key == self.declaration.unbound for r in self._unbound(way, family)]
-        if not pins and not unbound:
+        barred = self._barred() if family == 6 else []
+        if not pins and not unbound and not barred:
             return []
         leave = [self.block.leave(family, LEAVE, oif=device) for device in uplinks_of(self.ways, self.facts)]
         if family == 6:
             # A source-less IPv6 lookup matches no `from`; so everything with a source is taken out, half by half.
             leave += [self.block.leave(6, PAIR, src=half) for half in ("::/1", "8000::/1")]
-        return [*leave, *pins, *unbound]
+        return [*leave, *pins, *barred, *unbound]
+
+    def _barred(self) -> list[Rule]:
+        """What main refuses stays refused."""
+        table = self.shared.barred
+        return [] if table is None else [self.block.local(6, BARRED, table=table)]
 
     def _pin_rules(self, way: Way, family: int) -> list[Rule]:
         """Sockets of a port or a user, by the identity; nearby as every identity reaches it."""

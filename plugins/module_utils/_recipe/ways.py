@@ -17,6 +17,7 @@ from .facts import (
     Facts,
     Remembered,
     covers,
+    error_routes,
     leaves_by_uplink,
     matching,
     roaming,
@@ -29,6 +30,7 @@ from .facts import (
 RETIRED = 4  # addresses kept for each family
 LOCAL = "local"  # the key of T_loc; no identity may have this name
 NOWHERE = "none"  # of the table that leads nowhere; nor this one
+BARRED = "keep"  # of the table with what main refuses; nor this one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +81,13 @@ class SharedTables(t.NamedTuple):
     """The tables that belong to no way."""
 
     local: int  # T_loc
-    nowhere: int | None  # if anything is to be closed
+    nowhere: int | None = None  # if anything is to be closed
+    barred: int | None = None  # if main refuses anything that a tunnel would take
 
     def by_key(self) -> dict[str, int]:
         """Their numbers as a record keeps them."""
-        return {LOCAL: self.local, **({} if self.nowhere is None else {NOWHERE: self.nowhere})}
+        found = {LOCAL: self.local, NOWHERE: self.nowhere, BARRED: self.barred}
+        return {key: number for key, number in found.items() if number is not None}
 
 
 def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], SharedTables]:
@@ -98,7 +102,15 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], Shared
     local = tables.number(LOCAL, None)
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
     closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
-    return ways, SharedTables(local, tables.number(NOWHERE, None) if closed else None)
+    nowhere = tables.number(NOWHERE, None) if closed else None
+    return ways, SharedTables(local, nowhere, tables.number(BARRED, None) if _bars(declaration, facts) else None)
+
+
+def _bars(declaration: Declaration, facts: Facts) -> bool:
+    """Whether main decides for unbound IPv6 traffic, refuses some of it, and a tunnel would take that."""
+    by_main = declaration.unbound == "keep" or declaration.unbound_local == "main"
+    tunnels = any(identity.by_tunnel and 6 in identity.families for identity in declaration.identities)
+    return by_main and tunnels and bool(error_routes(facts, declaration.numbers.protocol))
 
 
 def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:

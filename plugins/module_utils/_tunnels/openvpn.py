@@ -32,8 +32,10 @@ def find(wanted: Wanted, root: pathlib.Path) -> Client:
     name = wanted.connection
     configs = [root / pattern.format(name) for pattern in _CLIENT_FILES]
     config = next((path for path in configs if name and exists(path)), None)
-    if config is None and (client := networkmanager.find(wanted, "openvpn", root)) is not None:
-        return client
+    if config is None or wanted.manager == networkmanager.NETWORKMANAGER:
+        client = networkmanager.find(wanted, "openvpn", root)
+        if client is not None:
+            return client
     found = wanted.manager or (OPENVPN if config else None)
     return Client(wanted.identity, "openvpn", found, name, _device(config, root) if config else None)
 

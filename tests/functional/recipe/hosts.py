@@ -32,6 +32,7 @@ BASE, LAST = 2000, 2999
 OUTER, BOUND, UPLINK_MAIN, UPLINK_OWN, TUNNEL_LOCAL, TUNNEL_OWN, TUNNEL_STOP = 2000, 2100, 2200, 2201, 2300, 2301, 2302
 EXEMPT, LEAVE, PAIR, PIN_NEAR, PIN, PIN_STOP = 2299, 2984, 2985, 2986, 2987, 2988
 NEAR, MIDDLE, FAR, STOP = 2992, 2993, 2994, 2995
+FOLLOW, BARRED = 2050, 2990
 T_LOC, T_CORP, T_INET, T_NONE = 2000, 2001, 2002, 2003
 
 
@@ -171,11 +172,12 @@ class Endpoint:
                 self.ip(*(f"{family} rule del pref {priority}" for priority in found))
 
     def state(self) -> str:
-        """Rules, routes and groups, as a person would compare them; without what ages."""
+        """Rules, routes, groups and nftables, as a person would compare them; without what ages and counts."""
         shown = [f"-d {family} {what}" for family in ("-4", "-6") for what in ("rule", "route show table all")]
         text = self.ip(*shown)
         lines = [" ".join(w for w in line.split() if not w.endswith("sec")) for line in text.splitlines()]
-        return "\n".join([*lines, *(f"{link['ifname']} {link['group']}" for link in self.host.ip_json("link"))])
+        tables = self.host.run(["nft", "-s", "list", "ruleset"]).stdout
+        return "\n".join([*lines, tables, *(f"{link['ifname']} {link['group']}" for link in self.host.ip_json("link"))])
 
     def strict(self, value: int) -> None:
         """rp_filter of all devices."""

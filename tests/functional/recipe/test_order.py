@@ -119,10 +119,15 @@ DECLARATIONS: dict[str, tuple[tuple[dict[str, t.Any], ...], dict[str, t.Any]]] =
 
 @pytest.mark.parametrize("declared", DECLARATIONS)
 @pytest.mark.parametrize("vpn", ["up", "down"])
-def test_in_and_out(make: Make, declared: str, vpn: str) -> None:
-    """With the VPN down the table has no default: then the backstop must stand before the rule that looks it up."""
+@pytest.mark.parametrize("guard", [False, True], ids=["rules", "guard"])
+def test_in_and_out(make: Make, declared: str, vpn: str, guard: bool) -> None:
+    """With the VPN down the table has no default: then the backstop must stand before the rule that looks it up.
+
+    The egress guard is there from the first operation to the last, so that with it not even that moment is open.
+    """
     endpoint = make(mode="identity")
     identities, options = DECLARATIONS[declared]
+    options = {**options, "strict_egress": "true" if guard else "false"}
     identities = ({**identities[0], "addresses": list(endpoint.inside.values())}, *identities[1:])
     if vpn == "down":
         for family, address in endpoint.inside.items():
@@ -132,11 +137,13 @@ def test_in_and_out(make: Make, declared: str, vpn: str) -> None:
     with Watcher(endpoint) as watcher:
         endpoint.apply(*identities, kernel=watcher.kernel, **options)
         came = len(watcher.steps)
-        assert watcher.steps[0].astray == {4, 6}
+        assert watcher.steps[0].astray == (set() if guard else {4, 6})
         assert not watcher.steps[-1].astray
         endpoint.remove(kernel=watcher.kernel)
     assert watcher.leaks() == []
     assert watcher.cuts() == []
+    if guard:
+        assert [step.text for step in watcher.steps if step.astray] == [watcher.steps[-1].text]
     if vpn == "up":
         # Once a socket's packets have gone by the tunnel they never go by the uplink while any of its rules stands.
         first = next(n for n, step in enumerate(watcher.steps) if not step.astray)
@@ -285,7 +292,7 @@ class TestFlushed:
 
     def test_without_the_backstop_it_does(self, make: Make) -> None:
         endpoint = make(mode="identity")
-        endpoint.apply(CORP, INET)
+        endpoint.apply(CORP, INET, strict_egress="false")
         endpoint.drop_rules(TUNNEL_STOP)
         endpoint.ip(f"route flush table {T_CORP}", f"-6 route flush table {T_CORP}")
         with endpoint.capture() as seen:

@@ -58,6 +58,7 @@ def endpoint(make: Make) -> Endpoint:
 def expose(endpoint: Endpoint) -> None:
     """Take away what holds an inside address to its tunnel."""
     endpoint.drop_rules(TUNNEL_LOCAL, TUNNEL_OWN, TUNNEL_STOP)
+    endpoint.host.run(["nft", "delete", "table", "inet", "fleetvpn"])
 
 
 class Senders:
@@ -343,6 +344,16 @@ class TestSpoofed:
         endpoint.apply()
         assert reactions(endpoint, 4) == set()
 
+    @pytest.mark.parametrize("rp_filter", [0, 1, 2])
+    @pytest.mark.parametrize("family", [4, 6])
+    def test_strict_ingress_drops_it(self, endpoint: Endpoint, family: int, rp_filter: int) -> None:
+        endpoint.apply(CORP, INET)
+        assert reactions(endpoint, family) == {"vpn0"}
+        endpoint.strict(rp_filter)
+        endpoint.apply(CORP, INET, strict_ingress=True)
+        assert reactions(endpoint, family) == set()
+        assert endpoint.wrong(endpoint.identities(family)) == []
+
 
 class TestArp:
     def asked(self, endpoint: Endpoint) -> bool:
@@ -371,7 +382,7 @@ class TestArp:
         assert endpoint.wrong(endpoint.both(endpoint.neighbourhood)) == []
 
     def test_the_lan_is_not_told_it_either(self, endpoint: Endpoint) -> None:
-        endpoint.apply(CORP, INET, sysctls=["arp"])
+        endpoint.apply(CORP, INET, sysctls=["arp"], strict_egress="false")
         assert endpoint.inside[4] not in self.told(endpoint)
         endpoint.host.sysctl(ipv4__conf__up0__arp_announce=0)
         assert endpoint.inside[4] in self.told(endpoint)
@@ -400,12 +411,20 @@ class TestSourceSelection:
 
     @pytest.mark.parametrize(("how", "works"), [("deprecated", True), ("tentative", False)])
     def test_the_uplinks_own_addresses_alone(self, endpoint: Endpoint, how: str, works: bool) -> None:
-        endpoint.apply(CORP, INET)
+        endpoint.apply(CORP, INET, strict_egress="false")
         self.spoil(endpoint, how)
         endpoint.apply()
         assert self.left(endpoint) == ({"up0"}, set())
-        endpoint.apply(CORP, INET, sysctls=["use_oif_addrs_only"])
+        endpoint.apply(CORP, INET, strict_egress="false", sysctls=["use_oif_addrs_only"])
         assert self.left(endpoint) == (set(), {"up0"} if works else set())
+
+    @pytest.mark.parametrize("how", ["deprecated", "tentative"])
+    def test_the_guard_makes_it_a_failure(self, endpoint: Endpoint, how: str) -> None:
+        """Packet sockets see a packet of an output device behind the guard: what is dropped is not seen."""
+        endpoint.apply(CORP, INET)
+        self.spoil(endpoint, how)
+        endpoint.apply()
+        assert self.left(endpoint) == (set(), set())
 
 
 def test_unbound_traffic_and_dns_stay_where_main_sends_them(endpoint: Endpoint) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.functional.recipe.conftest import Make
 from tests.functional.recipe.hosts import (
+    BARRED,
     CORP,
     INET,
     T_LOC,
@@ -154,6 +155,48 @@ class TestErrorRoutes:
         assert len(endpoint.wrong(outside)) == len(outside)
         endpoint.ip(f"route del blackhole {plan.ANYCAST[0]}/32", f"-6 route del unreachable {plan.ANYCAST[1]}/128")
         assert endpoint.wrong(outside) == []
+
+    # Nearer to the inside address than to the outside one: that is what the kernel takes when it tries again.
+    NETWORK, REFUSED, SPARED = "2001:db8:51:1ff::/64", "2001:db8:51:1ff::5", "2001:db8:51:1ff::7"
+
+    def met(self, endpoint: Endpoint, to: str) -> set[str]:
+        """What unbound IPv6 sockets meet; the devices by which they leave are added."""
+        with endpoint.capture() as seen:
+            found = {
+                endpoint.lab.probe(endpoint.host, to, proto, timeout=0.3).error for proto in ("tcp", "udp", "icmp")
+            }
+        return found | seen.left_by(destination=to) - {"fleetvpn0"}
+
+    @pytest.mark.parametrize("options", [{}, {"unbound": "corp", "unbound_local": "main"}], ids=["keep", "full"])
+    @pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+    def test_what_main_refuses_in_ipv6_stays_refused(self, make: Make, kind: str, options: dict[str, t.Any]) -> None:
+        endpoint = make(mode="identity")
+        endpoint.lab.hosts["nbr0"].run(
+            ["ip", "-6", "addr", "replace", f"{self.SPARED}/128", "dev", "lo", "preferred_lft", "0"]
+        )
+        endpoint.ip(f"-6 route add {kind} {self.NETWORK}")
+        endpoint.ip(f"-6 route add {self.SPARED} via {plan.in_lan(0, 200)[1]} dev up0")
+        refused = self.met(endpoint, self.REFUSED)
+        assert len(refused) == 1
+        endpoint.apply(CORP, INET, **options)
+        assert self.met(endpoint, self.REFUSED) <= {"ECONNREFUSED", "EPERM", "ENETUNREACH"}
+        # What main reaches inside that prefix is reached as before, and the identities see nothing of it.
+        assert endpoint.wrong(ask(endpoint.host, self.SPARED, "nbr0", endpoint.outside[6])) == []
+        assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
+        endpoint.drop_rules(BARRED)
+        assert "vpn0" in self.met(endpoint, self.REFUSED)
+        endpoint.apply()
+        endpoint.ip(f"-6 route del {kind} {self.NETWORK}")
+        endpoint.apply()
+        assert not [link for link in endpoint.host.ip_json("link") if link["ifname"] == "fleetvpn0"]
+
+    def test_an_error_default_of_main_does(self, make: Make) -> None:
+        endpoint = make(mode="identity")
+        endpoint.ip("-6 route del default", "-6 route add unreachable default metric 4294967295")
+        assert self.met(endpoint, plan.ANYCAST[1]) == {"EHOSTUNREACH"}
+        endpoint.apply(CORP, INET)
+        assert self.met(endpoint, plan.ANYCAST[1]) <= {"ECONNREFUSED", "EPERM", "ENETUNREACH"}
+        assert endpoint.wrong(ask(endpoint.host, plan.in_lan(0, 200)[1], "nbr0", endpoint.outside[6])) == []
 
     def test_asking_main_for_local_networks_instead_would(self, endpoint: Endpoint) -> None:
         endpoint.ip(f"route add blackhole {plan.ANYCAST[0]}/32")

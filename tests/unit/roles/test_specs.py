@@ -22,6 +22,7 @@ OF_THE_ROLE_ALONE = {
     "endpoint_group_identities",
     "endpoint_host_identities",
     "endpoint_watch",
+    "endpoint_networkd_dropin",
     "endpoint_pyroute2_source",
     "endpoint_pyroute2_wheel",
 }

@@ -9,6 +9,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._confirm import Window
 from ansible_collections.fleetvpn.routing.plugins.module_utils._converge import Request, converge
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import NotPermitted
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
@@ -25,6 +26,7 @@ class Surroundings:
     def __init__(self, root: Path, *, writable: bool) -> None:
         self.store = Store(root / "sets.d", owner=root.stat().st_uid)
         self.stores = [self.store]
+        self.window = Window(root, None, owner=self.store.owner)
         self._writable = writable
 
     def table(self, value: object, field: str) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 import pytest
@@ -111,6 +112,10 @@ def test_two_identities_share_nothing(one: dict[str, t.Any], other: dict[str, t.
     [
         ({"local_networks": ["172.20.0.1/24"]}, "local_networks[0]: '172.20.0.1/24' has host bits set"),
         ({"local_networks": ["a b"]}, "local_networks[0]: 'a b' is no network"),
+        ({"mark": "0x100"}, "mark: '0x100' has no mask; accepted: MARK/MASK such as"),
+        ({"mark": "0/0xff"}, "mark: '0/0xff' is what every packet has"),
+        ({"mark": "0x100/0xff"}, "mark: '0x100/0xff' has bits outside its mask"),
+        ({"unbound_backstop": True}, "unbound_backstop: True would close what main decides; accepted: unbound with"),
         ({"tables": [{"name": "x", "id": 254}]}, "tables[0].name: 'x' cannot name table 254"),
         (
             {"tables": [{"name": "x", "id": 3000}, {"name": "x", "id": 3001}]},
@@ -126,6 +131,17 @@ def test_the_other_options_are_held_to_the_same(options: dict[str, t.Any], line:
     with pytest.raises(InvalidInput) as refused:
         parse(UP, **options)
     assert refused.value.line().startswith(line)
+
+
+def test_following_needs_a_mark_of_its_own() -> None:
+    followed = {**UP, "follow_connections": True}
+    with pytest.raises(InvalidInput, match="identity outside: follow_connections: True needs a mark"):
+        parse(followed)
+    refused = re.escape("mark: '0x1000000/0xf000000' has bits of outer.fwmark of identity outside")
+    for bits in ("0x5000000/0xff000000", "0xa1b2c3d"):
+        with pytest.raises(InvalidInput, match=refused):
+            parse({**followed, "outer": {"fwmark": bits}}, mark="0x1000000/0xf000000")
+    assert parse({**followed, "outer": {"fwmark": "0xca6c"}}, mark="0x1000000/0xf000000").mark == (0x1000000, 0xF000000)
 
 
 def test_pins_that_no_packet_matches_twice_go_together() -> None:

@@ -93,8 +93,6 @@ class TestFile:
         with ours, zipfile.ZipFile(again, "w", zipfile.ZIP_DEFLATED) as theirs:
             for name in ours.namelist():
                 theirs.writestr(name, ours.read(name))
-            # What builds the program is not part of it.
-            theirs.write(program.__file__, f"{program.PACKAGE.replace('.', '/')}/_host/program.py")
         script = (
             f"import sys; sys.path.insert(0, {str(again)!r})\n"
             f"from {program.PACKAGE}._host import program\n"
@@ -183,6 +181,13 @@ class TestInstallation:
             link.parent.mkdir()
             link.symlink_to("whatever")
         assert install.look(wanted=True, root=root).as_result()["watch_active"] is True
+
+    def test_it_tells_whether_networkd_was_told(self, root: pathlib.Path) -> None:
+        assert install.look(wanted=True, root=root).as_result()["networkd_dropin"] is False
+        told = root / "etc/systemd/networkd.conf.d/fleetvpn.conf"
+        told.parent.mkdir(parents=True)
+        told.write_text("[Network]\n")
+        assert install.look(wanted=True, root=root).as_result()["networkd_dropin"] is True
 
     def test_it_goes_as_it_came(self, root: pathlib.Path) -> None:
         install.look(wanted=True, root=root).carry_out()

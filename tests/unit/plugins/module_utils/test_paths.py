@@ -330,7 +330,7 @@ def test_the_same_flow_is_asked_before_and_after(now: Path | None, verdict: str,
     ask = kernel.lookup
     kernel.lookup = lambda flow: LOCAL if flow.to in local else ask(flow)  # type: ignore[method-assign]
     entry = {"from": "192.0.2.10", "to": FAR4, "expect": "unchanged"}
-    questions = Questions(t.cast("t.Any", kernel), [entry], IDENTITIES, table)
+    questions = Questions(t.cast("t.Any", kernel), [("paths[0]", entry)], IDENTITIES, table)
     if now is None:
         local.clear()
     else:

@@ -10,7 +10,7 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, OwnLink, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Link
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe import Outcome
@@ -367,6 +367,75 @@ class TestSysctls:
 
     def test_that_the_kernel_lacks_are_left_out(self) -> None:
         assert self.found(host(sysctl=lambda path: "0" if "ipv4" in path else None), "use_oif_addrs_only") == {}
+
+
+class TestKillSwitch:
+    def test_of_unbound_traffic_ends_in_a_table_that_leads_nowhere(self) -> None:
+        outcome = recipe(unbound="inside", unbound_backstop=True)
+        assert [r for r in texts(outcome, family=4) if r.startswith("2995")] == [
+            "2995: from 0.0.0.0 iif lo lookup 2003"
+        ]
+        assert [r for r in texts(outcome, family=6) if r.startswith("2995")] == ["2995: from all iif lo lookup 2003"]
+        assert [route for route in texts(outcome, "routes") if "table 2003" in route] == [
+            "unreachable default table 2003 metric 4294967295",
+            "default dev fleetvpn0 table 2003 metric 1024 pref medium",
+        ]
+        assert outcome.desired.links == (OwnLink("fleetvpn0"),)
+        assert ("fleetvpn_none", 2003) in outcome.names
+
+    def test_closes_a_family_that_the_identity_lacks(self) -> None:
+        outcome = recipe(
+            identities=[OUTSIDE, {**INSIDE, "families": ["ipv4"]}], unbound="inside", unbound_backstop=True
+        )
+        assert [r.split(": ")[0] for r in texts(outcome, family=6) if r.startswith("299")] == ["2992", "2995", "2999"]
+
+    def test_leaves_a_family_alone_that_the_host_lacks(self) -> None:
+        facts = dataclasses.replace(H, addresses=tuple(a for a in H.addresses if a.family == 4))
+        outcome = recipe(facts, unbound="inside", unbound_backstop=True)
+        assert not [r for r in texts(outcome, family=6) if r.startswith("2995")]
+        assert outcome.desired.links == ()
+
+    def test_comes_before_the_lookup_while_the_table_is_empty(self) -> None:
+        facts = host(links=(LO, UP0, BR0), addresses=H.addresses[:3])
+        inside = {**INSIDE, "addresses": ["198.51.100.10"]}
+        rules = recipe(facts, [OUTSIDE, inside], unbound="inside", unbound_backstop=True).desired.rules
+        assert [r.priority for r in rules if r.family == 4 and r.priority in (2994, 2995)] == [2995, 2994]
+
+
+class TestFollow:
+    MARK: t.ClassVar = {"mark": "0x1000000/0xf000000"}
+    FOLLOWED: t.ClassVar = {**INSIDE, "follow_connections": True}
+
+    def test_routes_both_directions(self) -> None:
+        rules = texts(recipe(identities=[OUTSIDE, self.FOLLOWED], **self.MARK), family=4)
+        assert [rule for rule in rules if rule.startswith("205")] == [
+            "2050: from all fwmark 0x1000000/0xf000000 iif vpn0 goto 2999",
+            "2051: from all fwmark 0x1000000/0xf000000 lookup 2000",
+            "2052: from all fwmark 0x1000000/0xf000000 lookup 2002",
+            "2053: from all fwmark 0x1000000/0xf000000 unreachable",
+        ]
+
+    def test_marks_connections_and_restores_in_both_directions(self) -> None:
+        guard = recipe(identities=[OUTSIDE, self.FOLLOWED], **self.MARK, strict_egress="false").desired.guard
+        assert guard is not None
+        mark = "meta mark set meta mark & 0xf1ffffff | 0x1000000"
+        assert [line.strip() for line in guard.lines() if "mark" in line] == [
+            'iifname "vpn0" ct state new ct mark set ct mark & 0xf1ffffff | 0x1000000',
+            f"ct mark & 0xf000000 == 0x1000000 {mark}",
+            f"ct state related ct mark & 0xf000000 == 0x1000000 {mark}",
+        ]
+
+    def test_gives_flows_of_an_uplink_a_mark_under_a_full_tunnel(self) -> None:
+        outcome = recipe(unbound="inside", **self.MARK)
+        assert "2049: from all fwmark 0x1000000/0xf000000 goto 2999" in texts(outcome, family=4)
+        assert not [r for r in texts(recipe(**self.MARK)) if "fwmark" in r]
+
+    def test_says_what_strict_filtering_needs(self) -> None:
+        facts = host(sysctl=lambda path: "1" if path.endswith("all/rp_filter") else "0")
+        (remark,) = recipe(facts, [OUTSIDE, self.FOLLOWED], **self.MARK).warnings
+        assert "sysctls: [src_valid_mark]" in remark
+        allowed = recipe(facts, [OUTSIDE, self.FOLLOWED], **self.MARK, sysctls=["src_valid_mark"])
+        assert (allowed.warnings, allowed.desired.sysctls) == ((), (Sysctl("ipv4/conf/vpn0/src_valid_mark", "1"),))
 
 
 class TestPins:

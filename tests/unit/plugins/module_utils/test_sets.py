@@ -13,6 +13,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaratio
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record, objects_from
 from ansible_collections.fleetvpn.routing.plugins.module_utils._sets import (
     choose_numbers,
     refuse_found,
@@ -20,7 +21,6 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._sets import (
     remembered,
     scope_of,
 )
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, objects_from
 
 OURS, TASK = 151, 152
 RULE = Rule(4, 2300, src="198.51.100.10/32", table=2001, protocol=OURS)

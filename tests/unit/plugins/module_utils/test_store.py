@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _store
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _record, _store
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import (
     Conflict,
     InvalidInput,
@@ -25,7 +25,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import (
 )
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, Store
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
 
 RULE = Rule(4, 2300, table=2000, src="198.51.100.10/32", iif="lo", uidrange=(1, 2), sport=(53, 53), protocol=151)
 ROUTE = Route(
@@ -75,7 +76,7 @@ def test_nothing_there(store: Store) -> None:
 def test_every_field_comes_back(store: Store) -> None:
     full = Record(
         declaration={"set": "main", "identities": [{"name": "inside"}]},
-        objects=_store.objects_from([RULE], [ROUTE]),
+        objects=_record.objects_from([RULE], [ROUTE]),
         groups={"wg0": 7},
         tables={"inside": 2000},
         names={"fleetvpn_inside": 2000},
@@ -90,11 +91,11 @@ def test_every_field_comes_back(store: Store) -> None:
 
 
 def test_objects_come_back_as_values_with_protocol(store: Store) -> None:
-    store.begin("main", Record(objects=_store.objects_from([RULE], [ROUTE])))
+    store.begin("main", Record(objects=_record.objects_from([RULE], [ROUTE])))
     store.commit("main")
     found = store.read("main")
     assert found is not None
-    rules, routes = _store.objects_of(found)
+    rules, routes = _record.objects_of(found)
     assert (rules, routes) == ({RULE}, {ROUTE})
     assert {each.protocol for each in (*rules, *routes)} == {151}
 
@@ -348,7 +349,8 @@ def _refused(call: object, *arguments: object) -> bool:
 KILLED = """
 import os, sys, itertools
 from pathlib import Path
-from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Record, Store
+from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
+from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
 store = Store(Path(sys.argv[1]), owner=os.getuid())
 for number in itertools.count(1):
     store.begin("main", Record(meta={"number": number, "padding": "x" * 1000000}))

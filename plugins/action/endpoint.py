@@ -1,0 +1,99 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of module endpoint: a change counts only if a new connection can be made after it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+import typing as t
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.plugins.connection import ConnectionBase
+
+LOCAL = ("local",)
+PAUSE = 0.5  # seconds between two attempts to connect
+
+Result = dict[str, t.Any]
+
+
+class ActionModule(ActionBase):
+    """See the documentation of the module."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
+        """Run the module; if it has changed something that is undone unless confirmed, connect anew and confirm."""
+        result: Result = super().run(tmp, task_vars)
+        refused = self._refused()
+        if refused is not None:
+            return {**result, **refused}
+        begun = time.monotonic()
+        try:
+            result.update(self._execute_module(module_name="fleetvpn.routing.endpoint", task_vars=task_vars))
+        except AnsibleConnectionFailure as exc:
+            told = "what this task has changed by now is undone by the host itself, unless confirm.by is none"
+            raise AnsibleConnectionFailure(f"{exc}; {told}") from exc
+        waiting = result.get("confirm") or {}
+        if waiting.get("state") == "armed":
+            result.update(self._confirm(waiting, begun + waiting["timeout"]))
+        return result
+
+    def _refused(self) -> Result | None:
+        """A local connection proves nothing: there is no network in it."""
+        confirm, netns = self._task.args.get("confirm") or {}, self._task.args.get("netns")
+        by = confirm.get("by") if isinstance(confirm, dict) else None
+        if self._connection.transport not in LOCAL or (by or ("none" if netns else "reconnect")) != "reconnect":
+            return None
+        accepted = "probe, with an address and port that the host must reach, or none"
+        return {
+            "failed": True,
+            "msg": f"confirm.by: 'reconnect' cannot be done by connection '{self._connection.transport}', which is no"
+            f" way to this host; accepted: {accepted}",
+            "error": "InvalidInput",
+            "field": "confirm.by",
+            "value": "reconnect",
+            "accepted": accepted,
+        }
+
+    def _confirm(self, waiting: Result, until: float) -> Result:
+        """Confirm by a new connection, tried as long as there is time."""
+        command = shlex.join(waiting["command"])
+        why = ""
+        while True:
+            try:
+                self._reset()
+                done = self._low_level_execute_command(command)
+            except AnsibleConnectionFailure as exc:
+                why = str(exc)
+            else:
+                if done["rc"] == 0:
+                    return {"confirm": {**waiting, "state": "confirmed"}}
+                return self._failure(waiting, (done["stderr"] or done["stdout"]).strip(), until)
+            if time.monotonic() + PAUSE > until:
+                return self._failure(waiting, why, until)
+            time.sleep(PAUSE)
+
+    def _reset(self) -> None:
+        """Leave nothing of the connection: a multiplexed one would go on where no new one can be made."""
+        if type(self._connection).reset is ConnectionBase.reset:  # it says no more than that it is not implemented
+            self._connection.close()
+        else:
+            self._connection.reset()
+
+    def _failure(self, waiting: Result, why: str, until: float) -> Result:
+        left = max(0, round(until - time.monotonic()))
+        host = self._task.delegate_to or self._play_context.remote_addr
+        state = f"is undone in {left} s" if left else "is undone"
+        return {
+            "failed": True,
+            "msg": f"the change on {host} is made, but a new connection could not confirm it ({why}), so it {state};"
+            f" to keep it after all, run on that host in time: {shlex.join(waiting['command'])}",
+            "error": "VerificationError",
+            "field": "confirm",
+            "value": waiting["token"],
+            "accepted": "a change after which the controller can connect",
+            "confirm": {**waiting, "state": "unconfirmed"},
+        }

@@ -1,0 +1,304 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real playbooks over real ssh, with plans that cut the controller off, and with plans that do not."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import threading
+import time
+import typing as t
+
+import pytest
+
+from tests.functional.fleet import Fleet, inside, outside
+from tests.lab import Lab
+from tests.lab import addresses as plan
+from tests.lab.tunnel import Client
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+TIMEOUT = 4
+BY_INSIDE = range(18, 24)
+CONTROLLER, NET = plan.OUTSIDE_HOST[0], plan.OUTSIDE_NET[0]
+ROUTER, SECOND, NEIGHBOUR = (plan.in_lan(0, last)[0] for last in (1, 254, 200))
+NOBODY, NOBODY_TOO = (plan.in_lan(0, last)[0] for last in (251, 252))
+OUTSIDE: dict[str, t.Any] = {"name": "outside", "interface": ["up0"]}
+INSIDE: dict[str, t.Any] = {"name": "inside", "interface": ["vpn0"], "gateway": ["none"]}
+BASE = {"identities": [OUTSIDE, INSIDE]}
+INTO_TUNNEL = [{"family": "ipv4", "dst": "default", "dev": "vpn0", "table": "900"}]
+
+
+def rule(**selectors: t.Any) -> dict[str, t.Any]:
+    """What a careless hand adds to a good declaration: a rule ahead of it."""
+    return {**BASE, "rules": [{"priority": 100, "family": "ipv4", **selectors}]}
+
+
+def route(**attributes: t.Any) -> dict[str, t.Any]:
+    """Or a route in main."""
+    return {**BASE, "routes": [{"dst": NET, **attributes}]}
+
+
+def uplink(**changed: t.Any) -> dict[str, t.Any]:
+    """Or an uplink that is not as it is declared."""
+    return {"identities": [{**OUTSIDE, **changed}, INSIDE]}
+
+
+# What the kernel can know, with what it says. O stands for the host's outside address.
+KNOWN: dict[str, dict[str, t.Any]] = {
+    "backstop on the management address": rule(**{"from": "O", "action": "unreachable"}),
+    "blackhole for it": rule(**{"from": "O", "action": "blackhole"}),
+    "prohibit for it": rule(**{"from": "O", "action": "prohibit"}),
+    "prohibit for its LAN": rule(**{"from": plan.lan(0)[0], "action": "prohibit"}),
+    "wrong table for it": {**rule(**{"from": "O", "table": "900"}), "routes": INTO_TUNNEL},
+    "wrong table for the controller": {**rule(to=CONTROLLER, table="900"), "routes": INTO_TUNNEL},
+    "wrong table for all but a net": {
+        **rule(**{"not": True, "to": "10.0.0.0/8", "table": "900"}),
+        "routes": INTO_TUNNEL,
+    },
+    "rule on port 22": rule(ipproto="tcp", sport="22", action="unreachable"),
+    "port 22 into the tunnel": {**rule(ipproto="tcp", sport="22", table="900"), "routes": INTO_TUNNEL},
+    "rule on the controller's ports": rule(ipproto="tcp", dport="1024-65534", action="unreachable"),
+    "rule on TCP": rule(ipproto="tcp", action="blackhole"),
+    "rule on root": rule(uidrange="0-0", action="unreachable"),
+    "rule on what has no mark": rule(fwmark="0x0/0xff", action="unreachable"),
+    "rule on what is sent here": rule(iif="lo", action="prohibit"),
+    "rule on everything": rule(action="unreachable"),
+    "a jump behind main": rule(goto=32767, action="goto"),
+    "main without defaults, then nothing": {
+        **BASE,
+        "rules": [
+            {"priority": 100, "family": "ipv4", "table": "main", "suppress_prefixlength": 1},
+            {"priority": 101, "family": "ipv4", "action": "unreachable"},
+        ],
+    },
+    "route to nowhere": route(dst=f"{CONTROLLER}/32", dev="up0"),
+    "route to nobody": route(gateway=NOBODY),
+    "two ways to nobody": route(nexthops=[{"gateway": NOBODY, "dev": "up0"}, {"gateway": NOBODY_TOO, "dev": "up0"}]),
+    "unreachable route": route(type="unreachable"),
+    "blackhole route": route(type="blackhole"),
+    "prohibit route": route(type="prohibit"),
+    "prohibit for the controller's net": rule(to=NET, action="prohibit"),
+    "dead gateway": uplink(gateway=[NOBODY]),
+    "another router that was not declared": route(gateway=SECOND),
+}
+# What only reality tells: gateways that are there and lead nowhere.
+REAL: dict[str, dict[str, t.Any]] = {
+    "a router that filters": uplink(gateway=[SECOND]),
+    "a neighbour that does not forward": uplink(gateway=[NEIGHBOUR]),
+    "a router that filters, with a rule for UDP": {
+        **uplink(gateway=[SECOND]),
+        "rules": [{"priority": 90, "from": "O", "ipproto": "udp", "action": "nop"}],
+    },
+    "a neighbour that drops, without a tunnel": {"identities": [{**OUTSIDE, "gateway": [NEIGHBOUR]}]},
+}
+CUTTING = {**KNOWN, **REAL}
+
+
+def test_there_are_thirty() -> None:
+    assert len(CUTTING) == 30
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
+    """Thirty clients in one LAN, whose second router drops what goes to the controller."""
+    with Lab() as lab:
+        clients = [lab.client(f"c{number}", "standin", mode=mode(number)) for number in range(len(CUTTING))]
+        lab.start()
+        second, _neighbour = lab.lan(0)
+        second.route(NET, type="blackhole")
+        made = Fleet(lab, tmp_path_factory.mktemp("f"))
+        made.manage(*(client.host for client in clients))
+        assert made.works(clients) == {client.name for client in clients}
+        yield made
+
+
+def mode(number: int) -> str:
+    """Those that are asked at their inside address answer, without policy routing, only from a full tunnel."""
+    return "full" if number in BY_INSIDE else ("split", "full", "identity")[number % 3]
+
+
+def filled(value: t.Any, client: Client) -> t.Any:
+    """A plan with the client's own address."""
+    if isinstance(value, dict):
+        return {key: filled(item, client) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, client) for item in value]
+    return client.outside[0] if value == "O" else value
+
+
+def said(result: dict[str, t.Any]) -> str:
+    """What a result says, in short."""
+    return f"{result.get('msg')} {result.get('confirm')}"
+
+
+def state(client: Client) -> list[str]:
+    """Rules, routes, groups, records and names of a host."""
+    listed = client.host.shell(
+        "for f in -4 -6; do ip $f -N rule show; ip $f -N route show table all; done"
+        "; ip -o link show | grep -o 'group [a-z0-9]*'"
+        "; cat /etc/fleetvpn/sets.d/*.json /etc/iproute2/rt_tables.d/*.conf 2>/dev/null || true"
+    )
+    return listed.splitlines()
+
+
+class Clock(threading.Thread):
+    """When changes were armed, and when they were gone, by client."""
+
+    def __init__(self, clients: t.Sequence[Client]) -> None:
+        super().__init__(daemon=True)
+        self._files = {c.name: pathlib.Path(f"/proc/{c.host.pid}/root/run/fleetvpn/armed.json") for c in clients}
+        self.armed: dict[str, float] = {}
+        self.gone: dict[str, float] = {}
+        self._stop_it = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_it.wait(0.02):
+            for name, file in self._files.items():
+                there = file.exists()
+                if there:
+                    self.armed.setdefault(name, time.monotonic())
+                elif name in self.armed:
+                    self.gone.setdefault(name, time.monotonic())
+
+    def __enter__(self) -> Clock:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop_it.set()
+        self.join()
+
+
+class TestHarmless:
+    """Thirty plans that leave the controller its way, in several ways of being connected."""
+
+    def test_outside_asymmetric_before_and_symmetric_after(self, fleet: Fleet) -> None:
+        clients = fleet.lab.clients[:18]
+        before = {client.name: fleet.connections(client) for client in clients}
+        full = [client for client in clients if client.mode == "full"]
+        assert full
+        with fleet.lab.capture(full[0].host) as seen:
+            assert fleet.works(full[:1])
+        assert "vpn0" in seen.left_by(source=full[0].outside[0], destination=CONTROLLER)
+        told = fleet.play({client.name: outside(client, plan=BASE) for client in clients})
+        for client in clients:
+            result = told.of(client.name)
+            assert result.get("changed"), result
+            assert result["confirm"]["state"] == "confirmed", result
+            # The module ran by the connection that was left open; the confirmation needed a new one.
+            assert fleet.connections(client) > before[client.name]
+        with fleet.lab.capture(full[0].host) as seen:
+            assert fleet.works(full[:1])
+        assert seen.left_by(source=full[0].outside[0], destination=CONTROLLER) == {"up0"}
+
+    def test_over_the_inside_address(self, fleet: Fleet) -> None:
+        clients = [fleet.lab.clients[number] for number in BY_INSIDE]
+        told = fleet.play({client.name: inside(client, plan=BASE) for client in clients})
+        assert {told.of(client.name)["confirm"]["state"] for client in clients} == {"confirmed"}
+
+    def test_through_a_jump_host(self, fleet: Fleet) -> None:
+        jump = f"fvt@{fleet.lab.clients[0].outside[0]}"
+        key = fleet._directory / "key"
+        options = f"-o IdentityFile={key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+        through = f"-o ProxyCommand='ssh {options} -W %h:%p {jump}'"
+        clients = fleet.lab.clients[24:27]
+        told = fleet.play({c.name: outside(c, plan=BASE, ansible_ssh_common_args=through) for c in clients})
+        assert {told.of(client.name)["confirm"]["state"] for client in clients} == {"confirmed"}
+
+    def test_one_after_the_other(self, fleet: Fleet) -> None:
+        clients = fleet.lab.clients[27:29]
+        told = fleet.play({client.name: outside(client, plan=BASE) for client in clients}, forks=1)
+        assert {told.of(client.name)["confirm"]["state"] for client in clients} == {"confirmed"}
+
+    def test_delegated_and_in_a_loop(self, fleet: Fleet) -> None:
+        client = fleet.lab.clients[29]
+        task = {
+            "fleetvpn.routing.endpoint": {
+                "set": "{{ item }}",
+                "rules": [{"priority": "{{ 1000 + index }}", "from": "10.{{ index }}.0.0/16", "table": "901"}],
+            },
+            "loop": ["one", "two", "three"],
+            "loop_control": {"index_var": "index"},
+            "delegate_to": client.name,
+        }
+        told = fleet.play({client.name: outside(client)}, task=task)
+        results = told.of(client.name)["results"]
+        assert [result["confirm"]["state"] for result in results] == ["confirmed"] * 3
+        assert fleet.play({client.name: outside(client, plan=BASE)}).of(client.name)["changed"]
+
+    def test_a_local_connection_proves_nothing(self, fleet: Fleet) -> None:
+        result = fleet.play({"here": {"ansible_connection": "local", "plan": BASE}}).of("here")
+        assert result["field"] == "confirm.by"
+        assert "accepted: probe, with an address and port that the host must reach, or none" in result["msg"]
+
+    def test_a_second_run_makes_no_connection_but_its_own(self, fleet: Fleet) -> None:
+        clients = fleet.lab.clients[:3]
+        before = [fleet.connections(client) for client in clients]
+        told = fleet.play({client.name: outside(client, plan=BASE) for client in clients})
+        assert not any(told.of(client.name)["changed"] for client in clients)
+        assert all(fleet.connections(client) - earlier <= 1 for client, earlier in zip(clients, before, strict=True))
+
+
+class TestCutting:
+    """All of them start from the good declaration."""
+
+    before: t.ClassVar[dict[str, list[str]]] = {}
+
+    def test_from_a_good_state(self, fleet: Fleet) -> None:
+        told = fleet.play({client.name: outside(client, plan=BASE) for client in fleet.lab.clients})
+        for client in fleet.lab.clients:
+            assert not told.of(client.name).get("failed"), told.of(client.name)
+            self.before[client.name] = state(client)
+
+    def test_what_the_kernel_can_know_is_refused_with_the_path(self, fleet: Fleet) -> None:
+        asked = dict(zip(KNOWN, fleet.lab.clients, strict=False))
+        told = fleet.play(
+            {
+                client.name: outside(client, plan={**filled(KNOWN[name], client), "confirm": {"timeout": 60}})
+                for name, client in asked.items()
+            }
+        )
+        results = {name: told.of(client.name) for name, client in asked.items()}
+        assert {
+            name: said(r) for name, r in results.items() if r.get("field") not in ("management path", "paths")
+        } == {}
+        named = [name for name, result in results.items() if result["field"] == "management path"]
+        print(f"{len(named)} of {len(KNOWN)} refused for the management path, the others for that of the identity")
+        assert all(CONTROLLER in results[name]["msg"] for name in named)
+        assert len(named) > len(KNOWN) / 2
+        assert [name for name, client in asked.items() if state(client) != self.before[client.name]] == []
+        assert fleet.works(fleet.lab.clients) == {client.name for client in fleet.lab.clients}
+
+    def test_without_the_check_all_are_undone_in_time_and_the_same_ssh_works_again(self, fleet: Fleet) -> None:
+        asked = dict(zip(CUTTING, fleet.lab.clients, strict=True))
+        with Clock(fleet.lab.clients) as clock:
+            told = fleet.play(
+                {
+                    client.name: outside(
+                        client,
+                        plan={
+                            **filled(CUTTING[name], client),
+                            "what_if": "skip",
+                            "confirm": {"timeout": TIMEOUT},
+                        },
+                    )
+                    for name, client in asked.items()
+                }
+            )
+            time.sleep(1)
+        results = {name: told.of(client.name) for name, client in asked.items()}
+        assert {name: said(r) for name, r in results.items() if not (r.get("failed") or r.get("unreachable"))} == {}
+        # Where the declared path of an identity is wrong too, that was seen at once.
+        kept = [name for name, result in results.items() if result.get("field") != "paths"]
+        assert [name for name in kept if asked[name].name not in clock.armed] == []
+        took = {name: clock.gone[asked[name].name] - clock.armed[asked[name].name] for name in kept}
+        print(f"{len(took)} of {len(CUTTING)} undone after {min(took.values()):.1f} to {max(took.values()):.1f} s")
+        assert [name for name, client in asked.items() if state(client) != self.before[client.name]] == []
+        assert fleet.works(fleet.lab.clients) == {client.name for client in fleet.lab.clients}
+        assert min(took.values()) > TIMEOUT - 1
+        # Thirty interpreters wake up at one time; how many more want to run is not theirs to know.
+        busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        assert max(took.values()) <= TIMEOUT + 2 * busy
