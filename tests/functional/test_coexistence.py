@@ -59,7 +59,7 @@ class Endpoint:
 
     def rules(self) -> list[str]:
         """Our rules alone."""
-        return [line for line in self.ours() if re.match(r"\d+:", line)]
+        return [line for line in self.ours() if re.match(r"\d+:\t", line)]
 
     def theirs(self) -> list[str]:
         """All others."""
