@@ -36,7 +36,7 @@ IDENTITIES = [
 ]
 DROP_IN = "/etc/systemd/networkd.conf.d/fleetvpn.conf"
 NETWORK = "/etc/systemd/network/up0.network"
-SOON = 15.0  # seconds, on a machine that others use as well
+SOON = 30.0  # seconds, on a machine that others use as well
 # Rules that somebody deletes leave a moment in which only the egress guard keeps packets in.
 CHECKS = [
     "state",
