@@ -36,7 +36,7 @@ IDENTITIES = [
 ]
 DROP_IN = "/etc/systemd/networkd.conf.d/fleetvpn.conf"
 NETWORK = "/etc/systemd/network/up0.network"
-SOON = 15.0  # seconds, on a machine that others use as well
+SOON = 30.0  # seconds, on a machine that others use as well
 # Rules that somebody deletes leave a moment in which only the egress guard keeps packets in.
 CHECKS = [
     "state",
@@ -59,7 +59,7 @@ class Endpoint:
 
     def rules(self) -> list[str]:
         """Our rules alone."""
-        return [line for line in self.ours() if re.match(r"\d+:", line)]
+        return [line for line in self.ours() if re.match(r"\d+:\t", line)]
 
     def theirs(self) -> list[str]:
         """All others."""

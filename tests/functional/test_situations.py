@@ -110,7 +110,7 @@ CLIENTS = {
 }
 NETWORKD = "/etc/systemd/network"
 POOL = ("10.8.0.0/16", "fd00:8::/64")  # of OpenVPN, as the laptops' declaration has it
-SOON = 10.0  # seconds, on a machine that others use as well
+SOON = 30.0  # seconds, on a machine that others use as well
 PROTOCOLS = ("tcp", "udp", "icmp")
 
 
