@@ -10,7 +10,12 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils import _guard
-from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, KernelError, NotSupported
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import (
+    Conflict,
+    KernelError,
+    NotPermitted,
+    NotSupported,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host.apply import apply_sets, close, converge_sets
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host.sets import kept_sets
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host.status import read_status
@@ -280,6 +285,23 @@ class TestWithoutNft:
         ensure(host)
         monkeypatch.setattr(_guard, "PROGRAMS", ("/usr/sbin/nft",))
         assert [step["kind"] for step in ensure(host).plan or []] == ["guard"]
+
+
+class TestWithoutPrivilege:
+    def test_reading_says_so(self, host: str) -> None:
+        """Then check mode of a host without sets goes on."""
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                with open_kernel(host) as kernel:
+                    os.setresuid(65534, 65534, 65534)
+                    kernel.guard("fleetvpn")
+            except NotPermitted:
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
 
 
 class TestFailures:

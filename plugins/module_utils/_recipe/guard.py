@@ -74,9 +74,9 @@ class _Maker:
     def egress(self, *, generic: bool) -> tuple[Chain, ...]:
         """What leaves: an uplink's addresses first, for a hotel's network may lie inside a pool; exact before pools."""
         guarded = self._ground.guarded
-        devices = [TUNNELS, *([OUTSIDE] if generic else [])]
-        if not guarded and OUTSIDE not in devices:
+        if not (guarded or generic):
             return ()
+        devices = [TUNNELS, *([OUTSIDE] if generic else [])]
         rules = [
             *self._held("saddr", UPLINKS, jump(UPLINKS)),
             *(r for way in guarded for r in self._held("saddr", _exact(way), jump(_exact(way)))),
@@ -88,20 +88,24 @@ class _Maker:
             Chain("egress", tuple(rules), "postrouting", BEHIND_SOURCE_NAT),
             Chain(UPLINKS, self._towards_tunnels()),
             *(Chain(_exact(way), _leaving(way)) for way in guarded),
-            *(Chain(_pool(way), _leaving(way, _spared("saddr . oif", way, self._ground))) for way in guarded),
+            *(
+                Chain(_pool(w), _leaving(w, _spared("saddr . oif", w, self._ground)))
+                for w in guarded
+                if w.identity.pools
+            ),
             Chain(ELSEWHERE, self._internal_or_nowhere()),
         )
 
     def ingress(self) -> tuple[Chain, ...]:
         """What comes in: for a tunnel's address by its egress or from inside the host alone."""
         tunnels = self._ground.tunnels
+        if not tunnels:
+            return ()
         rules = [
             *self._held("daddr", UPLINKS, ACCEPT),
             *(r for way in tunnels for r in self._held("daddr", _exact(way), jump(f"to_{_exact(way)}"))),
             *(r for way in tunnels for r in self._held("daddr", _pool(way), jump(f"to_{_pool(way)}"))),
         ]
-        if not tunnels:
-            return ()
         forwarded = rule(matching("fib daddr type", "local", equal=False), ACCEPT)
         return (
             Chain("ingress", tuple(rules), "prerouting", BEFORE_TRACKING),
@@ -109,6 +113,7 @@ class _Maker:
             *(
                 Chain(f"to_{_pool(way)}", _arriving(way, (forwarded, *_spared("daddr . iif", way, self._ground))))
                 for way in tunnels
+                if way.identity.pools
             ),
         )
 
