@@ -340,7 +340,7 @@ def test_unbound_traffic_goes_where_it_went() -> None:
     def holds(world: World, declaration: dict[str, t.Any]) -> None:
         with namespace(*world.lines) as netns:
             sockets, lookups = Sockets(netns), both_lookups(netns)
-            # An error of one lookup does not bind the next: IPv6 asks again with an identity's address as the source.
+            # Where main has nothing at all, IPv6 asks again with an identity's address as the source.
             reached = [to for to, answers in lookups.items() if all(answer.startswith(WAY) for answer in answers)]
             before = sockets.ways(reached)
             if not seen.count(applied(netns, **declaration)):
@@ -350,12 +350,16 @@ def test_unbound_traffic_goes_where_it_went() -> None:
             assert sockets.ways(reached) == before
             lost = [to for to, (first, _second) in lookups.items() if ":" not in to and not first.startswith(WAY)]
             assert [after[to][0] for to in lost] == [lookups[to][0] for to in lost]
+            refused = [to for to, (first, _second) in lookups.items() if ":" in to and first.endswith(REFUSALS)]
+            assert [to for to in refused if after[to][0].startswith(WAY) and NOWHERE not in after[to][0]] == []
 
     holds()
     assert seen.accepted > seen.all / 2
 
 
 WAY = ("via ", "dev ")
+REFUSALS = ("No route to host", "Invalid argument", "Permission denied")
+NOWHERE = "dev fleetvpn0"
 
 
 def both_lookups(netns: str) -> dict[str, list[str]]:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import subprocess
 import typing as t
 
 import pytest
@@ -26,6 +28,7 @@ from tests.functional.recipe.hosts import (
 )
 from tests.functional.recipe.test_full_tunnel import MARK, MARKED
 from tests.lab import addresses as plan
+from tests.lab.tunnel import wait_for
 
 CLOSED: dict[str, t.Any] = {"unbound": "corp", "unbound_backstop": True}
 DEVICE = "fleetvpn0"
@@ -235,6 +238,67 @@ class TestOthers:
         out = ask(endpoint.host, f"{theirs}%{endpoint.host.index('up0')}", "", proto="icmp")
         back = ask(neighbour, f"{ours}%{neighbour.index('up0')}", "", proto="icmp")
         assert endpoint.wrong(out, back) == []
+
+
+DNSMASQ = """
+port=0
+interface=up0
+bind-interfaces
+dhcp-range={address},{address},1h
+dhcp-host={mac},{address}
+dhcp-option=option:router,{router}
+dhcp-leasefile={directory}/leases-{router}
+"""
+
+
+def test_a_dhcp_client_moves_the_uplink_to_another_gateway(endpoint: Endpoint, tmp_path: pathlib.Path) -> None:
+    """A real client, while the kill switch holds: else the tunnel would never return."""
+    endpoint.apply(MARKED, INET, **CLOSED)
+    endpoint.ip("link set vpn0 down", f"addr del {endpoint.outside[4]}/24 dev up0")
+    mac = endpoint.host.ip_json("link", "show", "up0")[0]["address"]
+    server = endpoint.lab.hosts["nbr0"]
+    for router in (plan.in_lan(0, 1)[0], plan.in_lan(0, 254)[0]):
+        text = DNSMASQ.format(address=endpoint.outside[4], mac=mac, router=router, directory=tmp_path)
+        (tmp_path / "dnsmasq.conf").write_text(text)
+        command = ["dnsmasq", "--no-daemon", "--user=root", f"--conf-file={tmp_path}/dnsmasq.conf"]
+        started = [server.popen(command, stderr=subprocess.DEVNULL)]
+        try:
+            files = ["-lf", "/run/fvt-dhclient.leases", "-pf", "/run/fvt-dhclient.pid"]
+            started.append(endpoint.host.popen(["dhclient", "-d", "-4", *files, "up0"], stderr=subprocess.DEVNULL))
+            wait_for(lambda router=router: _default(endpoint) == [(router, "up0")], f"default by {router}", seconds=60)
+            endpoint.apply()
+            assert errors(endpoint) == REFUSED
+            assert endpoint.wrong(ask(endpoint.host, router, "", proto="icmp", mark=MARK)) == []
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+
+
+def _default(endpoint: Endpoint) -> list[tuple[str | None, str]]:
+    return [(r.get("gateway"), r["dev"]) for r in endpoint.host.ip_json("-4", "route", "show", "default")]
+
+
+def test_a_real_tunnel_is_closed_before_and_after(make: Make) -> None:
+    """wg-quick with `Table = off` and a mark: down, up, down, up."""
+    endpoint = make(kind="wireguard", mode="identity", start=False)
+    corp = {
+        **CORP,
+        "interface": ["wg0"],
+        "pools": list(plan.WIREGUARD_POOL),
+        "outer": {"fwmark": "0xca6c/0xffff"},
+    }
+    endpoint.host.shell("sed -i 's/^Table = off/Table = off\\nFwMark = 0xca6c/' /etc/wireguard/wg0.conf")
+    endpoint.apply(corp, INET, **CLOSED, unbound_local="main")
+    for _round in range(2):
+        assert errors(endpoint) == REFUSED
+        endpoint.client.up()
+        endpoint.apply()
+        assert endpoint.wrong(endpoint.both(lambda family: endpoint.unbound(family, TUNNEL))) == []
+        assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
+        endpoint.client.down()
+        assert errors(endpoint) == REFUSED
+        endpoint.apply()
 
 
 class TestDevice:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import pathlib
 import socket
 import subprocess
 import time
@@ -201,7 +202,7 @@ class Attack(t.NamedTuple):
 
 
 @pytest.fixture
-def lan(endpoint: Endpoint) -> t.Iterator[t.Callable[[str], Attack]]:
+def lan(endpoint: Endpoint, tmp_path: pathlib.Path) -> t.Iterator[t.Callable[[str], Attack]]:
     """The local network's attacks, by name. Each has a target of its own."""
     attacker, gateway = endpoint.lab.hosts["nbr0"], endpoint.lab.gateway
     running: list[subprocess.Popen[t.Any]] = []
@@ -211,7 +212,7 @@ def lan(endpoint: Endpoint) -> t.Iterator[t.Callable[[str], Attack]]:
         targets = (plan.shifted(plan.ANYCAST[0], place), plan.shifted(plan.ANYCAST[1], place))
         own(attacker, *targets)
         own(gateway, *targets)
-        running.extend(ATTACKS[name](endpoint, attacker, targets))
+        running.extend(ATTACKS[name](endpoint, attacker, targets, tmp_path))
         return Attack(targets)
 
     yield begin
@@ -220,9 +221,10 @@ def lan(endpoint: Endpoint) -> t.Iterator[t.Callable[[str], Attack]]:
         process.wait()
 
 
-def tunnel_vision(endpoint: Endpoint, attacker: Host, targets: tuple[str, str]) -> list[subprocess.Popen[t.Any]]:
+def tunnel_vision(
+    endpoint: Endpoint, attacker: Host, targets: tuple[str, str], directory: pathlib.Path
+) -> list[subprocess.Popen[t.Any]]:
     """A DHCP server pushes routes (option 121), to a real client; in IPv6 a router advertisement's route stands in."""
-    directory = "/run/fvt-dhcp"
     mac = endpoint.host.ip_json("link", "show", "up0")[0]["address"]
     text = DNSMASQ.format(
         pool=f"{plan.in_lan(0, 201)[0]},{plan.in_lan(0, 210)[0]}",
@@ -233,7 +235,7 @@ def tunnel_vision(endpoint: Endpoint, attacker: Host, targets: tuple[str, str]) 
         attacker=plan.in_lan(0, 200)[0],
         directory=directory,
     )
-    attacker.write(f"{directory}/dnsmasq.conf", text)
+    (directory / "dnsmasq.conf").write_text(text)
     server = attacker.popen(["dnsmasq", "--no-daemon", "--user=root", f"--conf-file={directory}/dnsmasq.conf"])
     endpoint.ip(f"addr del {endpoint.outside[4]}/24 dev up0")
     files = ["-lf", "/run/fvt-dhclient.leases", "-pf", "/run/fvt-dhclient.pid"]
@@ -245,7 +247,9 @@ def tunnel_vision(endpoint: Endpoint, attacker: Host, targets: tuple[str, str]) 
     return [client, server]
 
 
-def local_net(endpoint: Endpoint, attacker: Host, targets: tuple[str, str]) -> list[subprocess.Popen[t.Any]]:
+def local_net(
+    endpoint: Endpoint, attacker: Host, targets: tuple[str, str], _directory: pathlib.Path
+) -> list[subprocess.Popen[t.Any]]:
     """The local network says that the public prefix of the target is its own."""
     attacker.run(["ip", "addr", "replace", f"{targets[1]}/128", "dev", "up0", "nodad", "preferred_lft", "0"])
     network = ipaddress.ip_network(f"{targets[0]}/30", strict=False)
@@ -254,14 +258,16 @@ def local_net(endpoint: Endpoint, attacker: Host, targets: tuple[str, str]) -> l
     return []
 
 
-def server_ip(endpoint: Endpoint, attacker: Host, targets: tuple[str, str]) -> list[subprocess.Popen[t.Any]]:
+def server_ip(
+    endpoint: Endpoint, attacker: Host, targets: tuple[str, str], _directory: pathlib.Path
+) -> list[subprocess.Popen[t.Any]]:
     """DNS told the VPN client that the target is its server: the client exempts it from the tunnel."""
     for at, version in ((0, "-4"), (1, "-6")):
         endpoint.ip(f"{version} route add {targets[at]} via {plan.in_lan(0, 200)[at]} dev up0")
     return []
 
 
-ATTACKS: dict[str, t.Callable[[Endpoint, Host, tuple[str, str]], list[subprocess.Popen[t.Any]]]] = {
+ATTACKS: dict[str, t.Callable[[Endpoint, Host, tuple[str, str], pathlib.Path], list[subprocess.Popen[t.Any]]]] = {
     "tunnel_vision": tunnel_vision,
     "local_net": local_net,
     "server_ip": server_ip,
