@@ -37,7 +37,12 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard impo
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import (
     rule as guard_rule,
 )
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation, Sysctl
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import (
+    LinkGroup,
+    Operation,
+    OwnLink,
+    Sysctl,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow, Path
@@ -565,6 +570,22 @@ class TestTransactions:
         assert owned(host.kernel.routes(4)) == [route(dev="fvt1")]
         assert owned(host.kernel.rules(4)) == [rule(iif="lo")]
         assert {one.name: one.group for one in host.kernel.links()}["fvt0"] == 151
+
+    def test_a_device_of_our_own_is_there_for_what_names_it(self, host: Host) -> None:
+        link, by_it = OwnLink("fleetvpn0"), route(6, dev="fleetvpn0", dst="2001:db8:77::/64")
+        before = state(host.kernel)
+        made = [Operation("add", link), Operation("add", by_it), Operation("set", OwnLink(link.name, up=False), link)]
+        host.kernel.apply(made[:2])
+        found = {one.name: one.up for one in host.kernel.links()}
+        assert (found["fleetvpn0"], owned(host.kernel.routes(6))) == (True, [by_it])
+        assert [one for one in host.kernel.addresses() if one.dev == "fleetvpn0"] == []
+        host.kernel.apply([made[1].inverse(), made[2]])
+        assert not {one.name: one.up for one in host.kernel.links()}["fleetvpn0"]
+        host.kernel.apply([made[0].inverse()])
+        assert state(host.kernel) == before
+        with pytest.raises(KernelError):
+            host.kernel.apply([made[0], Operation("add", route(6, dev="fvtnone"))])
+        assert state(host.kernel) == before
 
     def test_a_failure_undoes_everything(self, host: Host) -> None:
         add(host.kernel, route(dev="fvt0"), rule(priority=2100), rule(6, priority=2100))

@@ -261,6 +261,8 @@ def test_a_dhcp_client_moves_the_uplink_to_another_gateway(endpoint: Endpoint, t
         text = DNSMASQ.format(address=endpoint.outside[4], mac=mac, router=router, directory=tmp_path)
         (tmp_path / "dnsmasq.conf").write_text(text)
         command = ["dnsmasq", "--no-daemon", "--user=root", f"--conf-file={tmp_path}/dnsmasq.conf"]
+        # As after a link that was lost: what the client had before is gone.
+        endpoint.host.shell("ip route del default || true; rm -f /run/fvt-dhclient.*")
         started = [server.popen(command, stderr=subprocess.DEVNULL)]
         try:
             files = ["-lf", "/run/fvt-dhclient.leases", "-pf", "/run/fvt-dhclient.pid"]
