@@ -28,7 +28,9 @@ _AF = {4: 2, 6: 10}
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
 _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 # Offsets in a message: of nlmsghdr, and of the rtmsg behind it.
-_TYPE, _PORT, _FAMILY, _DST_LEN, _PROTOCOL, _ATTRIBUTES = 4, 12, 16, 17, 21, 28
+_TYPE, _PORT, _FAMILY, _DST_LEN, _PROTOCOL, _ROUTE_TYPE, _ATTRIBUTES = 4, 12, 16, 17, 21, 23, 28
+# RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT
+_ERRORS = (6, 7, 8)
 _VALUE = 4  # behind the head of an attribute
 
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -40,7 +42,7 @@ _PASS, _DROP = 0xFFFFFFFF, 0
 
 @dataclasses.dataclass(frozen=True)
 class Interest:
-    """Which routes matter: all of C(tables), and of main its defaults, what C(protocols) own and the kernel made, what
+    """Which routes matter: all of C(tables), and of main its defaults, errors, what C(protocols) own and the kernel made, what
     leaves by C(devices) (their indexes) or lies inside C(prefixes), and host routes by C(uplinks).
     """
 
@@ -99,6 +101,9 @@ def _routes(lines: _Lines, interest: Interest) -> None:
     lines.label("main")
     lines.load(_LOAD_BYTE, _DST_LEN)
     lines.unless_greater(1, _PASS)  # the defaults, and the halves that VPN clients lay over them
+    lines.load(_LOAD_BYTE, _ROUTE_TYPE)
+    for kind in _ERRORS:
+        lines.if_equal(kind, _PASS)
     lines.load(_LOAD_BYTE, _PROTOCOL)
     for protocol in sorted({KERNEL, *interest.protocols}):
         lines.if_equal(protocol, _PASS)

@@ -96,6 +96,7 @@ def _matters(route: Route, interest: Interest, index: t.Mapping[str, int]) -> bo
     by_host = network.prefixlen == network.max_prefixlen and route.protocol not in DAEMONS
     return (
         network.prefixlen <= 1
+        or route.type in ("blackhole", "unreachable", "prohibit")
         or route.protocol in {KERNEL, *interest.protocols}
         or device in interest.devices
         or (device in interest.uplinks and by_host)

@@ -944,6 +944,8 @@ class TestEvents:
             ({"table": 254, "dst": "10.0.0.0/8", "protocol": OURS}, True),
             ({"table": 254, "dst": "10.0.0.0/8", "protocol": 2}, True),
             ({"table": 254, "dst": "10.0.0.0/8", "dev": "fvt1"}, True),
+            ({"table": 254, "dst": "10.0.0.0/8", "dev": None, "type": "unreachable", "protocol": 186}, True),
+            ({"table": 254, "dst": "10.0.0.0/8", "dev": None, "type": "throw", "protocol": 186}, False),
             ({"table": 254, "dst": "10.0.0.1/32"}, True),
             ({"table": 254, "dst": "10.0.0.1/32", "protocol": 186}, False),
             ({"table": 254, "dst": "172.20.3.0/24"}, True),
