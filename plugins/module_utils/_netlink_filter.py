@@ -42,8 +42,8 @@ _PASS, _DROP = 0xFFFFFFFF, 0
 
 @dataclasses.dataclass(frozen=True)
 class Interest:
-    """Which routes matter: all of C(tables), and of main its defaults, errors, what C(protocols) own and the kernel made, what
-    leaves by C(devices) (their indexes) or lies inside C(prefixes), and host routes by C(uplinks).
+    """Which routes matter: all of C(tables), and of main its defaults and errors, what C(protocols) own and the kernel
+    made, what leaves by C(devices) (their indexes) or lies inside C(prefixes), and host routes by C(uplinks).
     """
 
     tables: frozenset[int] = frozenset()
