@@ -81,7 +81,7 @@ unit: setup ## Tests that need neither root nor a kernel
 
 .PHONY: functional
 functional: root setup $(OLDEST)/.done ## Tests on the real kernel, in network namespaces, with the newest and the oldest pyroute2 (root)
-	pytest tests/functional
+	tests/tools/functional.sh
 	$(OLDEST)/bin/pytest tests/functional -m kernel
 
 .PHONY: integration

@@ -20,7 +20,7 @@ import pytest
 from tests.functional.onhost import PRIVATE, REPOSITORY
 from tests.lab import Lab
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 AT_MOST = 2.0
 AT_MOST_CONFIRMED = 3.0  # one of them for the round trip

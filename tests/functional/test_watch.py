@@ -35,7 +35,7 @@ from tests.functional.onhost import (
 from tests.functional.watching import SOON, Watch
 from tests.lab import Host
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 WHOLE = ["lookup 2000", "lookup 2002", "unreachable"]
 

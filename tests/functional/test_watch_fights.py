@@ -38,7 +38,7 @@ from tests.functional.onhost import (
 from tests.functional.watching import SOON, Watch, batch
 from tests.lab import Host
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 HISTORY = "/run/fleetvpn/history.json"
 FLUSHES = 50
