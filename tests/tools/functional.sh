@@ -5,7 +5,7 @@
 #
 # The functional tests: two runs side by side, since most of a test is waiting, then those that measure time, alone.
 # What each run says comes when it has ended, so that the lines of two do not mix.
-set -uo pipefail
+set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 said=$(mktemp --tmpdir fvt-functional.XXXXXX)
@@ -16,8 +16,8 @@ recipe=$!
 # A run that is stopped stops the other one, which then removes what it made.
 trap 'kill "$recipe" 2>/dev/null; wait "$recipe"; exit 143' TERM INT
 
-pytest tests/functional --ignore=tests/functional/recipe -m "not alone"
-failed=$?
+failed=0
+pytest tests/functional --ignore=tests/functional/recipe -m "not alone" || failed=1
 wait "$recipe" || failed=1
 cat "$said"
 pytest tests/functional --ignore=tests/functional/recipe -m alone || failed=1
