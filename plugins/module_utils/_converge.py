@@ -18,7 +18,6 @@ import json
 import typing as t
 
 from ._borrowed import groups_before, loosened_sysctls, restored_groups, sysctls_before
-from ._interest import interest_of
 from ._model.guard import Guard
 from ._parse import parse_declaration
 from ._path_options import UNCHANGED
@@ -100,11 +99,7 @@ def _look(kernel: Readable, host: Surroundings, request: Request) -> Situation:
         loosened=loosened_sysctls(record, others.values(), outcome.desired, facts),
         guard=None if unguarded else outcome.desired.guard,
     )
-    return Situation(
-        *(declaration, record, tuple(others.values()), scope, facts, outcome, desired),
-        unguarded,
-        interest_of(declaration, outcome, facts),
-    )
+    return Situation(declaration, record, tuple(others.values()), scope, facts, outcome, desired, unguarded)
 
 
 def _records(host: Surroundings, name: str) -> tuple[list[Record], dict[str, Record], bool]:

@@ -12,11 +12,11 @@ import pathlib
 import typing as t
 
 from ._confirm import Armed, Terms, make_way
+from ._controller import controller
 from ._converge import Request, converge, prepare
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
 from ._host import install, program
-from ._management import controller
 from ._model.guard import FAMILY, Guard
 from ._record import guard_of
 from ._store import check_name, store_for

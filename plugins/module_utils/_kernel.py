@@ -23,11 +23,9 @@ import types
 import typing as t
 
 from . import _guard
-from . import _netlink_copy as copies
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
-from . import _netlink_xfrm as xfrm_messages
 from ._errors import InvalidInput, MissingDependency
 from ._model.guard import Guard
 from ._model.operation import Operation
@@ -36,8 +34,6 @@ from ._model.rule import Rule
 from ._model.state import Address, Flow, Link, Path, Policy
 from ._netlink_apply import Answers, Transaction, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
-from ._netlink_filter import Interest, program
-from ._netlink_ruleset import RulesetEvents
 from ._netlink_socket import (
     HEADER_SIZE,
     NLM_F_ACK,
@@ -54,6 +50,10 @@ from ._netlink_socket import (
 from ._netns import inside, scratch
 from ._reading import Readable
 from ._sysctl import DIRECTORY, read_sysctl
+
+if t.TYPE_CHECKING:
+    from . import _netlink_copy as copies
+    from ._netlink_filter import Interest
 
 MINIMUM_PYROUTE2 = "0.7.2"
 PRIVATE_SITE_PACKAGES = "/usr/local/lib/fleetvpn/site-packages"
@@ -134,6 +134,8 @@ def open_scratch() -> t.Iterator[tuple[Kernel, copies.Scratch]]:
 
     Raises NotPermitted and NotSupported where none can be made.
     """
+    from . import _netlink_copy as copies  # as all that a run without changes does not need
+
     codec = _codec()
     with scratch(), contextlib.closing(Netlink(codec)) as kernel:
         yield kernel, copies.Scratch(kernel, codec, DIRECTORY)
@@ -205,6 +207,8 @@ class Netlink:
         return [route for route in routes if route is not None and _wanted(route, family, table, protocol, dev)]
 
     def policies(self) -> list[Policy]:
+        from . import _netlink_xfrm as xfrm_messages
+
         try:
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, xfrm_messages.NETLINK_XFRM)
         except OSError as exc:
@@ -220,6 +224,8 @@ class Netlink:
         return [policy for policy in policies if policy is not None]
 
     def covering(self, family: int, table: int, destinations: t.Collection[str], most: int) -> list[Route] | None:
+        from . import _netlink_copy as copies
+
         wanted = copies.covering(frozenset(destinations))
         content = route_messages.encode_filter(family, table, None, None)
         asked = self._codec.encode(route_messages.MESSAGE, "RTM_GETROUTE", NLM_F_REQUEST | NLM_F_DUMP, content)
@@ -333,6 +339,9 @@ class NetlinkEvents:
     """Events by multicast groups."""
 
     def __init__(self, groups: t.Iterable[int], ignored_port: int | None, *, ruleset: bool) -> None:
+        from ._netlink_filter import program
+        from ._netlink_ruleset import RulesetEvents
+
         self._ignored_port = ignored_port
         self._socket = EventSocket(groups)
         self._socket.attach(program(None, ignored_port))
@@ -346,6 +355,8 @@ class NetlinkEvents:
         return self._ready.fileno()
 
     def narrow(self, interest: Interest) -> None:
+        from ._netlink_filter import program
+
         self._socket.attach(program(interest, self._ignored_port))
 
     def read(self) -> list[str]:

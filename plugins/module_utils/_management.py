@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import os
 import pathlib
 import socket
 import time
 import typing as t
 
+from ._controller import management_flow
 from ._errors import VerificationError
 from ._model.fields import family_of
 from ._model.path import ERRORS
@@ -99,59 +99,6 @@ def refuse_lost(kernel: Kernel, watch: Watched, planned_path: t.Callable[[Flow],
             value=text(watch.flow),
             accepted="a way by which the controller can be answered, or what_if: skip",
         )
-
-
-def management_flow() -> Flow | None:
-    """The replies of the SSH connection that an ancestor of this process serves, in the same network namespace."""
-    pid = os.getpid()
-    while pid > 1:
-        stated = _connection_of(pid)
-        if stated is not None:
-            return _flow(stated) if _same_network(pid) else None
-        pid = _parent_of(pid)
-    return None
-
-
-def controller() -> str:
-    """The address of the controller, empty if it did not come by SSH."""
-    flow = management_flow()
-    return "" if flow is None else flow.to
-
-
-def _flow(stated: str) -> Flow | None:
-    """From what sshd says: the client's address and port, then the server's. A zone names the device."""
-    words = stated.split()
-    if len(words) != 4:
-        return None
-    remote, _percent, zone = words[0].partition("%")
-    local = words[2].partition("%")[0]
-    sport, dport = int(words[3]), int(words[1])
-    return Flow(family_of(remote), remote, source=local, oif=zone or None, ipproto=_TCP, sport=sport, dport=dport)
-
-
-def _connection_of(pid: int) -> str | None:
-    try:
-        entries = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    found = [entry for entry in entries if entry.startswith(b"SSH_CONNECTION=")]
-    return found[0].partition(b"=")[2].decode(errors="replace") if found else None
-
-
-def _parent_of(pid: int) -> int:
-    """0 if it has none, or is gone. The command's name, in parentheses, may hold anything."""
-    try:
-        state = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    return int(state.rpartition(")")[2].split()[1])
-
-
-def _same_network(pid: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(_PROC / str(pid) / "ns/net"), os.stat(_PROC / "thread-self/ns/net"))
-    except OSError:
-        return False
 
 
 def _egresses(kernel: Kernel, flow: Flow, ways: t.Sequence[Way]) -> list[Egress]:

@@ -14,12 +14,9 @@ import typing as t
 
 from ._confirm import NONE, PROBE, RECONNECT, Armed, Terms, Window, holder, new, settle, take_back
 from ._errors import NotSupported, RoutingError, VerificationError
-from ._management import Watched, reach, refuse_lost, watched
 from ._model.declaration import Declaration
 from ._model.path import Answer
 from ._model.state import Flow, Path
-from ._netlink_filter import Interest
-from ._outlook import Outlook, look_ahead
 from ._paths import walk
 from ._plan import Desired, Plan
 from ._questions import Questions
@@ -33,6 +30,9 @@ from ._verify import Proof, prove
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
+    from ._management import Watched
+    from ._netlink_filter import Interest
+    from ._outlook import Outlook
 
 ENFORCE, REPORT, SKIP = WHAT_IF = ("enforce", "report", "skip")
 # A change can uncover another (a second copy of a rule, an object that came meanwhile); a kernel that needs more rounds
@@ -92,27 +92,6 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """What a run found and did."""
-
-    plan: Plan
-    names: tuple[str, ...]  # lines of rt_tables.d that changed
-    recorded: bool  # whether the record had to be written
-    proof: Proof
-    paths: tuple[dict[str, t.Any], ...]
-    warnings: tuple[str, ...]
-    record: Record
-    interest: Interest  # the routes that all this depends on
-    unguarded: NotSupported | None = None  # why the egress guard that is asked for cannot be had
-    armed: Armed | None = None  # what waits for a confirmation by the caller
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was, or would be, changed."""
-        return bool(self.plan.operations or self.names or self.recorded)
-
-
-@dataclasses.dataclass(frozen=True)
 class Situation:
     """What is known before the first change."""
 
@@ -124,7 +103,38 @@ class Situation:
     outcome: Outcome
     desired: Desired
     unguarded: NotSupported | None
-    interest: Interest
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found and did."""
+
+    plan: Plan
+    names: tuple[str, ...]  # lines of rt_tables.d that changed
+    recorded: bool  # whether the record had to be written
+    proof: Proof
+    paths: tuple[dict[str, t.Any], ...]
+    warnings: tuple[str, ...]
+    record: Record
+    situation: Situation
+    armed: Armed | None = None  # what waits for a confirmation by the caller
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was, or would be, changed."""
+        return bool(self.plan.operations or self.names or self.recorded)
+
+    @property
+    def unguarded(self) -> NotSupported | None:
+        """Why the egress guard that is asked for cannot be had."""
+        return self.situation.unguarded
+
+    @property
+    def interest(self) -> Interest:
+        """The routes that all this depends on."""
+        from ._interest import interest_of  # of those who listen alone
+
+        return interest_of(self.situation.declaration, self.situation.outcome, self.situation.facts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +162,7 @@ class Work:
 
     def run(self) -> Result:
         """Announce, carry out, or verify."""
-        management = watched(self.kernel) if self.plan.operations and self.request.what_if != SKIP else None
+        management = self._management()
         outlook = self._look_ahead(management)
         remarks = self._foreseen(outlook, management) if outlook else []
         if self.request.dry_run:
@@ -168,13 +178,23 @@ class Work:
         warnings = (*self.warnings, *more, *([unguarded_warning(situation.unguarded)] if situation.unguarded else ()))
         return Result(
             *(self.plan, self.names, self.recorded, proof, tuple(paths), warnings, self.record),
-            *(situation.interest, situation.unguarded, armed),
+            *(situation, armed),
         )
+
+    def _management(self) -> Watched | None:
+        """The connection that must not be cut off, if there is something to change."""
+        if not self.plan.operations or self.request.what_if == SKIP:
+            return None
+        from ._management import watched  # what a run without changes does not need takes it time to load
+
+        return watched(self.kernel)
 
     def _look_ahead(self, management: Watched | None) -> Outlook | None:
         """What the plan comes to; None where nothing would be done or it shall not be asked."""
         if self.plan.empty or self.request.what_if == SKIP:
             return None
+        from ._outlook import look_ahead
+
         more = [management.flow] if management else []
         situation = self.situation
         return look_ahead(self.kernel, self.plan, situation.outcome, situation.facts, self.questions, more)
@@ -231,7 +251,7 @@ class Work:
             found = self._verify()
             remarks = [*foreseen, *self._managed(management, lambda flow: walk(self.kernel, flow).decided)]
             if armed is not None and self.request.terms.by == PROBE:
-                reach(self.request.terms, self.questions.kept(), armed)
+                self._reach(armed)
             if armed is None or self.request.terms.by == PROBE:
                 self._persist()
             else:
@@ -240,6 +260,11 @@ class Work:
             self._undo(done, exc)
             raise
         return self._result(*found, armed if self.request.terms.by == RECONNECT else None, *remarks)
+
+    def _reach(self, armed: Armed) -> None:
+        from ._management import reach
+
+        reach(self.request.terms, self.questions.kept(), armed)
 
     def _begin(self) -> Armed | None:
         """Write down what is about to be done, and arm. What changes nothing in the kernel cuts nobody off."""
@@ -276,6 +301,8 @@ class Work:
         planned = path(management.flow) if management else None
         if management is None or planned is None:
             return []
+        from ._management import refuse_lost
+
         try:
             refuse_lost(self.kernel, management, lambda _flow: planned, self.situation.outcome.ways)
         except VerificationError as exc:

@@ -29,6 +29,7 @@ SHEBANG = b"#!/usr/bin/python3 -I\n"
 MODULES = (
     "_borrowed",
     "_confirm",
+    "_controller",
     "_converge",
     "_errors",
     "_explain",

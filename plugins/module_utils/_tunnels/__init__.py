@@ -11,28 +11,20 @@ nothing of it is ever shown: those files hold private keys.
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import typing as t
 
 from .._errors import Conflict, InvalidInput
-from . import ipsec, openconnect, openvpn, overlay, ppp, wireguard
-from .client import Client, Wanted
-from .networkmanager import NETWORKMANAGER
+from .client import NETWORKMANAGER, Client, Wanted
 
 if t.TYPE_CHECKING:
     from .._model.declaration import Declaration, Identity, Tunnel
 
+    # Loaded by name, and only those of a declaration; Ansible sends to a host what is imported anywhere.
+    from . import ipsec, openconnect, openvpn, overlay, ppp, wireguard  # noqa: F401
+
 __all__ = ["Client", "find_clients", "refuse_lost_sockets", "refuse_overtaking", "told_clients"]
-
-_FIND: dict[str, t.Callable[[Wanted, pathlib.Path], Client]] = {
-    "ipsec": ipsec.find,
-    "openconnect": openconnect.find,
-    "openvpn": openvpn.find,
-    "overlay": overlay.find,
-    "ppp": ppp.find,
-    "wireguard": wireguard.find,
-}
-
 
 Holder = t.Callable[[str], t.Optional[str]]
 
@@ -49,16 +41,27 @@ def find_clients(
     Raises InvalidInput where nothing says which device is meant.
     """
     return [
-        _FIND[identity.tunnel.type](_wanted(identity, identity.tunnel, f"identities[{index}]", holder), root)
+        _find(identity.tunnel.type)(_wanted(identity, identity.tunnel, f"identities[{index}]", holder), root)
         for index, identity in enumerate(declaration.identities)
         if identity.tunnel is not None
     ]
 
 
+def _find(tunnel_type: str) -> t.Callable[[Wanted, pathlib.Path], Client]:
+    found: t.Callable[[Wanted, pathlib.Path], Client] = importlib.import_module(f"{__name__}.{tunnel_type}").find
+    return found
+
+
 def told_clients(clients: t.Iterable[Client], tables: t.Iterable[int], end: int, root: pathlib.Path) -> list[Client]:
     """The clients, each with what it must be told of our C(tables), and of the priority where our last block ends."""
     ours = tuple(tables)
-    return [ipsec.told(client, ours, end, root) if client.type == "ipsec" else client for client in clients]
+    return [_told(client, ours, end, root) if client.type == "ipsec" else client for client in clients]
+
+
+def _told(client: Client, tables: tuple[int, ...], end: int, root: pathlib.Path) -> Client:
+    from . import ipsec
+
+    return ipsec.told(client, tables, end, root)
 
 
 def refuse_overtaking(clients: t.Iterable[Client]) -> None:

@@ -14,6 +14,7 @@ from .._errors import InvalidInput
 
 # What role vpn_wireguard mends: the client would put rules of its own ahead of everybody's at its next start.
 TABLE_OFF = "table_off"
+NETWORKMANAGER = "networkmanager"
 # What role vpn_ipsec mends: charon does not know of our tables, and its rule stands ahead of ours.
 CHARON = "charon"
 # What roles vpn_openconnect and vpn_ppp install: files that the client runs, and waits for.

@@ -17,12 +17,11 @@ import socket
 import subprocess
 import typing as t
 
-from .client import Client, Wanted
+from .client import NETWORKMANAGER, Client, Wanted
 
 if t.TYPE_CHECKING:
     import pathlib
 
-NETWORKMANAGER = "networkmanager"
 NMCLI = "usr/bin/nmcli"
 RUNNING = "run/NetworkManager"
 _FIELDS = "connection.type,vpn.service-type,connection.interface-name,IP4.ADDRESS,IP6.ADDRESS"

@@ -12,9 +12,8 @@ import typing as t
 
 from .._errors import InvalidInput
 from . import networkmanager
-from .client import HOOK, Client, Wanted
+from .client import HOOK, NETWORKMANAGER, Client, Wanted
 from .files import exists, is_ours, process_file, tun_devices
-from .networkmanager import NETWORKMANAGER
 
 if t.TYPE_CHECKING:
     import pathlib

@@ -15,7 +15,7 @@ import re
 import typing as t
 
 from . import networkmanager
-from .client import Client, Wanted
+from .client import NETWORKMANAGER, Client, Wanted
 from .files import exists, lines, process_file, tun_devices
 
 if t.TYPE_CHECKING:
@@ -32,7 +32,7 @@ def find(wanted: Wanted, root: pathlib.Path) -> Client:
     name = wanted.connection
     configs = [root / pattern.format(name) for pattern in _CLIENT_FILES]
     config = next((path for path in configs if name and exists(path)), None)
-    if config is None or wanted.manager == networkmanager.NETWORKMANAGER:
+    if config is None or wanted.manager == NETWORKMANAGER:
         client = networkmanager.find(wanted, "openvpn", root)
         if client is not None:
             return client

@@ -13,9 +13,8 @@ import shlex
 import typing as t
 
 from . import networkmanager
-from .client import HOOK, Client, Wanted
+from .client import HOOK, NETWORKMANAGER, Client, Wanted
 from .files import exists, is_ours, lines, process_file
-from .networkmanager import NETWORKMANAGER
 
 if t.TYPE_CHECKING:
     import pathlib

@@ -16,7 +16,7 @@ import re
 import typing as t
 
 from . import networkmanager
-from .client import TABLE_OFF, Client, Wanted
+from .client import NETWORKMANAGER, TABLE_OFF, Client, Wanted
 from .files import exists, lines
 
 if t.TYPE_CHECKING:
@@ -34,7 +34,7 @@ def find(wanted: Wanted, root: pathlib.Path) -> Client:
     name = wanted.connection
     config = root / f"etc/wireguard/{name}.conf"
     found = wanted.manager or _manager(name, config, root)
-    if found is None or found == networkmanager.NETWORKMANAGER:
+    if found is None or found == NETWORKMANAGER:
         client = networkmanager.find(wanted, "wireguard", root)
         if client is not None:
             return client

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _management
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _controller
 from ansible_collections.fleetvpn.routing.plugins.module_utils._management import Egress, judge
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow, Path
 
@@ -68,7 +68,7 @@ def test_the_connection_is_what_an_ancestor_was_started_with(stated: str, flow: 
     script = (
         "import subprocess, sys\n"
         "subprocess.run([sys.executable, '-c', 'from ansible_collections.fleetvpn.routing.plugins.module_utils import"
-        " _management; print(_management.management_flow())'], env={'PYTHONPATH': sys.argv[1]}, check=True)"
+        " _controller; print(_controller.management_flow())'], env={'PYTHONPATH': sys.argv[1]}, check=True)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, os.pathsep.join(sys.path)],
@@ -81,5 +81,5 @@ def test_the_connection_is_what_an_ancestor_was_started_with(stated: str, flow: 
 
 
 def test_a_command_with_a_parenthesis_has_a_parent() -> None:
-    assert _management._parent_of(os.getpid()) == os.getppid()
-    assert _management._parent_of(1 << 30) == 0
+    assert _controller._parent_of(os.getpid()) == os.getppid()
+    assert _controller._parent_of(1 << 30) == 0
