@@ -211,7 +211,10 @@ with open_scratch() as (kernel, scratch):
 
 
 def test_nothing_is_left_after_sigkill() -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False, timeout=60)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == -9, done.stderr
     command = ["lsns", "--type", "net", "--noheadings", "--output", "NS"]
     left = subprocess.run(command, capture_output=True, text=True, check=True)
