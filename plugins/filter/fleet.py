@@ -14,7 +14,11 @@ import xml.etree.ElementTree as ET
 from ansible.errors import AnsibleFilterError
 
 Entry = dict[str, t.Any]
-PROVEN, PENDING, WRONG, DRIFTED, WAITING = "proven", "pending", "wrong", "drifted", "waiting"
+PROVEN = "proven"
+PENDING = "pending"
+WRONG = "wrong"
+DRIFTED = "drifted"
+WAITING = "waiting"
 # The worst state of a host's sets is the host's.
 WORST_FIRST = (WRONG, DRIFTED, PENDING, PROVEN)
 _BAD = (WRONG, DRIFTED)
