@@ -95,6 +95,7 @@ class TestInstalled:
             "systemd": False,
             "boot_enabled": False,
             "watch_active": False,
+            "networkd_dropin": False,
         }
         assert announced["program"] == done["program"]
         again = declare(host)
