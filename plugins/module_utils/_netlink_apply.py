@@ -151,13 +151,14 @@ class Transaction:
 
     def _answers(self, batch: t.Sequence[Prepared]) -> Answers:
         """A delete takes what the request leaves out as any: where it would hit something else, it is not just sent."""
-        if batch[0][0].kind == "guard":
+        kind = batch[0][0].kind if batch else None
+        if kind == "guard":
             return [_load(script) for _operation, script in batch]
-        if batch[0][0].kind in ("sysctl", "link"):
+        if kind in ("sysctl", "link"):
             return [self._answer_other(operation) for operation, _request in batch]
         held = Held(self._kernel)
         missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
-        if any(missed) and batch[0][0].kind == "rule":
+        if any(missed) and kind == "rule":
             return [self._answer_alone(prepared) for prepared in batch]
         answers = iter(self._kernel.tell([request for (_operation, request), miss in zip(batch, missed) if not miss]))
         return [Refused(errno.ESRCH) if miss else next(answers) for miss in missed]
