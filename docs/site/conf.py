@@ -28,6 +28,7 @@ nitpicky = True
 # for every build.
 _ANSIBLE = "https://docs.ansible.com/ansible/latest"
 _ELSEWHERE = {
+    "action_plugins": f"{_ANSIBLE}/plugins/action.html",
     "ansible_configuration_settings": f"{_ANSIBLE}/reference_appendices/config.html",
     "common_return_values": f"{_ANSIBLE}/reference_appendices/common_return_values.html",
 }
