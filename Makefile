@@ -26,11 +26,12 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 FAST := lint types docs-lint unit
 STEPS := $(FAST) docs build import-check sanity functional integration molecule
+LONG := functional-long molecule-types
 
 .PHONY: help
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
-		printf '  make %-14s %s\n' "$$target" "$$text"; done
+		printf '  make %-15s %s\n' "$$target" "$$text"; done
 
 .PHONY: setup
 setup: $(VENV)/.done $(LINKED) ## Packages of the system that are missing, tools in build/venv
@@ -40,12 +41,16 @@ demo: root setup ## A fleet on this machine: replies astray, one playbook, repli
 	python -m tests.lab.demo
 
 .PHONY: test
-test: root ## Everything that must pass (root; under 45 minutes on two cores)
+test: root ## Everything that must pass at every change (root; under an hour on two cores)
 	@MAKE=$(MAKE) tests/tools/steps.sh $(STEPS)
 
 .PHONY: test-fast
 test-fast: ## Linters, types, documentation, unit tests (under two minutes)
 	@MAKE=$(MAKE) tests/tools/steps.sh $(FAST)
+
+.PHONY: test-long
+test-long: root ## What takes too long for every change: run it before a release (root; an hour or more)
+	@MAKE=$(MAKE) tests/tools/steps.sh $(LONG)
 
 .PHONY: lint
 lint: setup ## ruff, vermin, yamllint, shellcheck, REUSE, ansible-lint
@@ -84,6 +89,10 @@ functional: root setup $(OLDEST)/.done ## Tests on the real kernel, in network n
 	tests/tools/functional.sh
 	$(OLDEST)/bin/pytest tests/functional -m kernel
 
+.PHONY: functional-long
+functional-long: root setup ## Coexistence, situations, 500 faults, SSH that is cut off, 200 reconnects (root)
+	pytest tests/functional -m long
+
 .PHONY: integration
 integration: root setup ## The targets of ansible-test, one per module, in namespaces of their own (root)
 	tests/tools/ansible_test.sh integration --allow-root --allow-destructive --color yes
@@ -94,7 +103,14 @@ image: setup ## The container image of the Molecule scenarios (root)
 
 .PHONY: molecule
 molecule: root image ## Real tunnels between containers with systemd (root)
-	tests/tools/molecule.sh test --all
+	tests/tools/molecule.sh test --scenario-name wireguard
+	tests/tools/molecule.sh test --scenario-name openvpn
+
+.PHONY: molecule-types
+molecule-types: root image ## The same with the other types of VPN (root)
+	tests/tools/molecule.sh test --scenario-name openconnect
+	tests/tools/molecule.sh test --scenario-name ipsec
+	tests/tools/molecule.sh test --scenario-name overlay
 
 .PHONY: build
 build: setup ## The artefact, in build/

@@ -28,7 +28,7 @@ from tests.lab import addresses as plan
 from tests.lab.senders import no_leak
 from tests.lab.topology import UPLINK
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and containers need root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and containers need root")]
 
 IDENTITIES = [
     {"name": "outside", "interface": "auto"},
@@ -370,7 +370,9 @@ def namespace(lab: Lab) -> Endpoint:
     client = lab.client(f"w{len(lab.clients)}", "standin")
     client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
     client.up()
-    keys = [subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip() for _ in "ab"]
+    keys = [
+        subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip() for each in "ab"
+    ]
     public = subprocess.run(["wg", "pubkey"], input=keys[1], capture_output=True, text=True, check=True).stdout.strip()
     client.host.write("/etc/wireguard/wg7.conf", WG_QUICK.format(key=keys[0], public=public), 0o600)
     return Endpoint(lab, client)

@@ -27,7 +27,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_socket i
 from tests.functional.conftest import ip
 from tests.functional.endpoints import IDENTITIES, INSIDE, INSIDE6, STATE, TUNNEL, UPLINK, ensure, namespace
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 INJECTIONS = 500
 SPARE = 40

@@ -248,7 +248,7 @@ class TestModes:
 class TestReboot:
     @pytest.mark.parametrize("kind", ["wireguard", "openvpn", "openconnect", "ppp", "standin"])
     def test_files_stay_and_the_rest_does_not(self, lab: Lab, kind: str) -> None:
-        client = lab.client(f"boot-{kind[:4]}", kind, container=True)
+        client = lab.client(f"boot-{kind[-4:]}", kind, container=True)
         client.up()
         lab.serve(client.host)
         client.host.write("/etc/fvt-x", "kept")

@@ -70,7 +70,8 @@ def test_check_mode_foresees_what_then_comes() -> None:
             assert foreseen["planned"] == come["planned"] == planned
             assert foreseen["verdict"] == come["verdict"]
             assert (foreseen["dev"], foreseen["unjudged"]) == (None, None)
-            assert foreseen["before"] == come["before"] is not None
+            assert foreseen["before"] is not None
+            assert foreseen["before"] == come["before"]
         assert [each["verdict"] for each in announced.values["identities"]] == ["proven", "proven"]
         assert {each["verdict"] for each in done.values["paths"]} == {"proven", None}
         inside = next(each for each in announced.values["paths"] if each["from"] == INSIDE)

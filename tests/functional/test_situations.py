@@ -35,7 +35,7 @@ from tests.lab import lab as lab_module
 from tests.lab.senders import no_leak
 from tests.lab.topology import UPLINK
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and containers need root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and containers need root")]
 
 SITE = """
 - name: Correct routing on every VPN endpoint

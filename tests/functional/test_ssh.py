@@ -18,7 +18,11 @@ from tests.lab import Lab
 from tests.lab import addresses as plan
 from tests.lab.tunnel import Client
 
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.alone,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 TIMEOUT = 4
 BY_INSIDE = range(18, 24)

@@ -28,7 +28,11 @@ from tests.lab import Host, Lab
 from tests.lab import addresses as plan
 from tests.lab.tunnel import Client
 
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.alone,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 RECONNECTS = 200
 GENERATIONS = 6  # of sockets that go on sending from old addresses

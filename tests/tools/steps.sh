@@ -18,7 +18,7 @@ for target in "$@"; do
         verdict=FAILED
         failed=$((failed + 1))
     fi
-    report+=("$(printf '%-14s %-6s %5d s' "$target" "$verdict" $((SECONDS - began)))")
+    report+=("$(printf '%-15s %-6s %5d s' "$target" "$verdict" $((SECONDS - began)))")
 done
 
 printf '\n==== steps ====\n'

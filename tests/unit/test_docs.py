@@ -211,8 +211,11 @@ class TestNames:
         steps = re.search(r"^STEPS := \$\(FAST\) (.*)$", makefile, re.MULTILINE)
         assert fast
         assert steps
+        long = re.search(r"^LONG := (.*)$", makefile, re.MULTILINE)
+        assert long
         explained = re.findall(r"^\| `make ([a-z-]+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
-        assert set(explained) == {*fast[1].split(), *steps[1].split(), "test-fast", "test", "demo"}
+        targets = ("test-fast", "test", "test-long", "demo")
+        assert set(explained) == {*fast[1].split(), *steps[1].split(), *long[1].split(), *targets}
 
 
 class TestPaths:

@@ -42,9 +42,10 @@ CLIENTS = {
 }
 
 
-def describe(client: str, environment: t.Mapping[str, str] = os.environ) -> list[str]:
+def describe(client: str, environment: t.Mapping[str, str] | None = None) -> list[str]:
     """Lines for the journal: what the hook of C(client), one of CLIENTS, was called for, and each refused value."""
     variables = CLIENTS[client]
+    environment = os.environ if environment is None else environment
     refused: list[str] = []
     event = _checked(environment, variables.event, _event, refused)
     devices = [_checked(environment, name, fields.device, refused) for name in variables.devices]
