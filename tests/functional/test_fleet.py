@@ -20,7 +20,7 @@ import pytest
 
 from tests.lab import Client, Lab
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 COUNT = 8
