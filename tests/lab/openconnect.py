@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """OpenConnect: ocserv on the gateway, openconnect with the distribution's vpnc-script on each client.
 
-A client's daemon is started once, as a supervising unit would start it: a test that wants it again calls `begin`.
+A client's daemon is started again while one waits for it, as its unit would: it ends if at first it finds no server.
+Once it is up, a test that wants it again calls `begin`.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class Openconnect:
         self.host, self._gateway = host, gateway
         self._inside: tuple[str, ...] = ()
         self.log = host.root / "openconnect.log"
+        self._process: subprocess.Popen[t.Any] | None = None
         self._said = 0  # what it held before the running daemon
         self.configure(inside, mode)
         if mode == "identity":
@@ -146,16 +148,21 @@ class Openconnect:
         ]
         self._said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
-            started = self.host.popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
-        started.stdin.write(f"{PASSWORD}\n".encode())
-        started.stdin.close()
+            self._process = self.host.popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
+        self._process.stdin.write(f"{PASSWORD}\n".encode())
+        self._process.stdin.close()
 
     def finish(self) -> None:
         """Wait until the addresses are there and vpnc-script has done what it does."""
-        wait_for(lambda: all(self.host.owns(address) for address in self._inside), f"{self.host.name}: {self.log}")
+        wait_for(self._has_addresses, f"{self.host.name}: {self.log}")
         wait_for(lambda: not self.host.pids("vpnc-script"), f"{self.host.name}: vpnc-script's end")
         # Until then packets pass by TLS; some are lost as they change over.
         wait_for(lambda: b"Established DTLS" in self.log.read_bytes()[self._said :], f"{self.host.name}: {self.log}")
+
+    def _has_addresses(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            self.begin()
+        return all(self.host.owns(address) for address in self._inside)
 
     def stop(self) -> None:
         """SIGINT: the daemon logs off, and vpnc-script puts the routes back."""
