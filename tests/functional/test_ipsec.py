@@ -106,6 +106,7 @@ class TestStory:
         ran = controller.play("--check", "--limit", client.name, endpoint_paths=PATHS)
         assert ran.status == 0, ran.text
         assert "routing_table_prio = 3220" in ran.text
+        assert "what would change in the kernel is unknown until then" in ran.text
         assert client.host.run(["test", "-e", DROP_IN], check=False).returncode == 1
         assert routes(client) == self.before[client.name].routes
 
