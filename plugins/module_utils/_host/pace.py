@@ -11,9 +11,10 @@ import collections
 import time
 import typing as t
 
-# Of a processor, for rounds that go on and on; and how many seconds of them may come in a row before that counts.
+# Of a processor, for rounds that go on and on; and how many seconds of them may come in a row before that counts. A boot
+# takes a second of them on a slow machine: its VPN must not wait for that.
 SHARE = 0.2
-CREDIT = 1.0
+CREDIT = 2.0
 # So many repairs within a minute are somebody's mistake, more are a fight. From then on each waits twice as long as the
 # one before, up to a bound: what we protect must not wait for long.
 BURST = 20
