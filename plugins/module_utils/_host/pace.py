@@ -11,8 +11,8 @@ import collections
 import time
 import typing as t
 
-# Of a processor, for rounds that go on and on; and how many seconds of them may come in a row before that counts. A boot
-# takes a second of them on a slow machine: its VPN must not wait for that.
+# Of a processor, for rounds that go on and on; and how many seconds of them may come in a row before that counts. A
+# boot takes a second of them on a slow machine: its VPN must not wait for that.
 SHARE = 0.2
 CREDIT = 2.0
 # So many repairs within a minute are somebody's mistake, more are a fight. From then on each waits twice as long as the
