@@ -59,7 +59,7 @@ NEXT = """\
 What to read next:
   README.md            the playbook above, and what it does to a host
   tests/lab/README.md  this lab, to try things in
-  make test            everything that is tested, on this machine
+  make test            the tests of every change, on this machine
 """
 
 
