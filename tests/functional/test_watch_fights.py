@@ -281,5 +281,6 @@ class TestLostEvents:
         assert watch.lost() > 0
         flush(host)
         host.run(["kill", f"-{int(signal.SIGCONT)}", str(watch.pid)])
+        watch.process.send_signal(signal.SIGCONT)  # nsenter stops with what it started, and would wait for ever
         eventually(lambda: plain(host) == before)
         eventually(watch.is_waiting)
