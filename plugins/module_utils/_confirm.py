@@ -33,7 +33,7 @@ if t.TYPE_CHECKING:
     from ._kernel import Kernel
     from ._model.operation import Operation
 
-RECONNECT, PROBE, NONE = WAYS = ("reconnect", "probe", "none")
+RECONNECT, PROBE, NONE = ("reconnect", "probe", "none")
 _BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
 
 

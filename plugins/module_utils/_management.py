@@ -3,16 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""The connection by which this host is managed, and whether its replies will still find their way.
-
-sudo drops SSH_CONNECTION, but the shell that sshd started still has it: whoever may change routes may read it there.
-"""
+"""The connection by which this host is managed, and whether its replies will still find their way."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import pathlib
 import socket
 import time
 import typing as t
@@ -29,8 +25,6 @@ if t.TYPE_CHECKING:
     from ._kernel import Kernel
     from ._recipe.ways import Way
 
-_TCP = 6
-_PROC = pathlib.Path("/proc")
 # Seconds.
 PATIENCE = 2.0  # that a gateway has to answer
 ATTEMPT = 2.0  # at most, for one connection of a probe
@@ -64,9 +58,9 @@ def judge(today: Path, planned: Path, egresses: t.Iterable[Egress]) -> str | Non
     """
     if planned.type in ERRORS or planned.dev is None:
         return f"no way out ({planned.type})"
-    way = _way(planned)
     if (planned.dev, planned.gateway) == (today.dev, today.gateway):
         return None
+    way = _way(planned)
     declared = [each for each in egresses if (each.dev, each.gateway) == (planned.dev, planned.gateway)]
     if not declared:
         return f"{way}, which is neither today's way ({_way(today)}) nor the egress of the identity of that address"

@@ -17,8 +17,6 @@ from ._model.route import Route
 from ._model.rule import Rule, marks_meet
 from ._model.table import Table
 
-UNBOUND_LOCAL = ("none", "main")
-
 
 def parse_declaration(name: str, params: Params, numbers: Numbers, tables: Tables) -> Declaration:
     """The declaration that a user wrote. C(tables) resolves table names that the host knows already."""

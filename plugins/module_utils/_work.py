@@ -34,7 +34,7 @@ if t.TYPE_CHECKING:
     from ._netlink_filter import Interest
     from ._outlook import Outlook
 
-ENFORCE, REPORT, SKIP = WHAT_IF = ("enforce", "report", "skip")
+ENFORCE, SKIP = "enforce", "skip"
 # A change can uncover another (a second copy of a rule, an object that came meanwhile); a kernel that needs more rounds
 # than this is being fought over.
 ROUNDS = 5
@@ -158,7 +158,11 @@ class Work:
         """Whether there is nothing to change, also nothing that somebody left and whose time is over."""
         armed = self.host.window.read()
         overdue = armed is not None and armed.expired
-        return not (self.plan.operations or self.names or self.recorded or overdue)
+        return not (self._changes or overdue)
+
+    @property
+    def _changes(self) -> bool:
+        return bool(self.plan.operations or self.names or self.recorded)
 
     def run(self) -> Result:
         """Announce, carry out, or verify."""
@@ -167,7 +171,7 @@ class Work:
         remarks = self._foreseen(outlook, management) if outlook else []
         if self.request.dry_run:
             return self._result(*self._announce(outlook), None, *remarks)
-        if self.plan.operations or self.names or self.recorded:
+        if self._changes:
             return _with_outlook(self._carry_out(management, remarks), outlook)
         return self._result(*self._verify())
 
@@ -177,8 +181,15 @@ class Work:
         situation = self.situation
         warnings = (*self.warnings, *more, *([unguarded_warning(situation.unguarded)] if situation.unguarded else ()))
         return Result(
-            *(self.plan, self.names, self.recorded, proof, tuple(paths), warnings, self.record),
-            *(situation, armed),
+            plan=self.plan,
+            names=self.names,
+            recorded=self.recorded,
+            proof=proof,
+            paths=tuple(paths),
+            warnings=warnings,
+            record=self.record,
+            situation=situation,
+            armed=armed,
         )
 
     def _management(self) -> Watched | None:
@@ -321,13 +332,14 @@ class Work:
                 f"{why}; could not be undone at once: {'; '.join(left)}; {armed.line()}, by hand:"
                 f" {shlex.join(self.host.window.command('confirm', armed.token))}"
             ) from why
-        for step, arguments in (
-            (self.host.name_tables, (self._names_before(), self.record.names)),
-            (self.host.window.close, ()),
-            (store.discard, (name,)),
-        ):
+        steps: tuple[t.Callable[[], None], ...] = (
+            lambda: self.host.name_tables(self._names_before(), self.record.names),
+            self.host.window.close,
+            lambda: store.discard(name),
+        )
+        for step in steps:
             with contextlib.suppress(RoutingError):  # what is left of them does no harm, and the reason is another
-                t.cast("t.Callable[..., None]", step)(*arguments)
+                step()
         if left:
             raise RoutingError(f"{why}; could not be undone: {'; '.join(left)}") from why
 

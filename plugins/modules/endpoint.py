@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - fleetvpn.routing._rule.listed
   - fleetvpn.routing._route.listed
   - fleetvpn.routing._paths
+  - fleetvpn.routing._paths.kept
   - fleetvpn.routing._netns
 options:
   identities:
@@ -288,51 +289,6 @@ options:
     description: Remove what the set owns and the declaration does not ask for any more.
     type: bool
     default: true
-  keep_paths:
-    description:
-      - Flows that the kernel must answer after the change as it did before, by device, gateway, source and type. The
-        table may differ. Otherwise the change is undone at once.
-      - With O(confirm.by=probe), the probe is made from the source, by the device and with the mark of each of them.
-    type: list
-    elements: dict
-    suboptions:
-      from:
-        description:
-          - The source, as an address or as the name of an identity, which stands for each of its addresses in the
-            family of O(keep_paths[].to).
-          - With O(keep_paths[].iif), the address of the other host that the packet comes from.
-        type: str
-      to:
-        description: The destination, an address.
-        type: str
-        required: true
-      iif:
-        description:
-          - The device that the packet comes in by, for one that this host forwards. It then needs O(keep_paths[].from).
-        type: str
-      oif:
-        description: The device that the socket is bound to.
-        type: str
-      fwmark:
-        description: The firewall mark of the packet, such as V(0x1).
-        type: str
-      tos:
-        description: See O(paths[].tos).
-        type: str
-      uid:
-        description: The number of the user that sends. The user that the module runs as, unless given.
-        type: int
-      ipproto:
-        description:
-          - The protocol, V(tcp), V(udp), V(icmp) or V(ipv6-icmp). The kernel looks up no other.
-          - Without it, IPv4 is looked up as UDP.
-        type: str
-      sport:
-        description: The source port. It needs O(keep_paths[].ipproto).
-        type: str
-      dport:
-        description: The destination port. It needs O(keep_paths[].ipproto).
-        type: str
   what_if:
     description:
       - What becomes of a change that would go wrong. Before anything is changed, and in check mode, the kernel is asked

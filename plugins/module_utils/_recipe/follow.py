@@ -19,7 +19,7 @@ import typing as t
 
 from .._errors import InvalidInput
 from .._model.declaration import Declaration
-from .._model.guard import Chain, NamedSet, Piece, Statement, in_state, marked, matching, rule, set_mark
+from .._model.guard import Chain, NamedSet, Piece, Statement, device, in_state, marked, matching, rule, set_mark
 from .._model.rule import Rule
 from .block import CAME, FOLLOW, Block
 from .facts import Facts
@@ -84,15 +84,15 @@ def follow_rules(
 def follow_piece(declaration: Declaration, ways: t.Sequence[Way], facts: Facts) -> Piece:
     """The marking. Bits outside the mask are other programs'."""
     marks = marks_of(declaration, ways)
-    devices = [(matching("iifname", way.device), value) for way, value in marks.ways if way.device]
+    devices = [(matching("iifname", device(way.device)), value) for way, value in marks.ways if way.device]
     others = set(uplinks_of(ways, facts)) - {way.device for way, _value in marks.ways}
     uplinks = NamedSet.devices(UPLINKS, others if marks.uplink is not None else ())
     if marks.uplink is not None and uplinks.elements:
         devices.append((matching("iifname", f"@{UPLINKS}"), marks.uplink))
     if not devices:
         return Piece()
-    values = [value for _device, value in devices]
-    begin = [rule(device, in_state("new"), set_mark("ct", value, marks.mask)) for device, value in devices]
+    values = [value for _came, value in devices]
+    begin = [rule(came, in_state("new"), set_mark("ct", value, marks.mask)) for came, value in devices]
     both = [rule(*_restored(value, marks.mask)) for value in values]
     own = [rule(in_state("related"), *_restored(value, marks.mask)) for value in values]
     return Piece(
