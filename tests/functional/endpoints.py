@@ -57,6 +57,26 @@ UPLINK = [
     f"route add ::/0 via {GATEWAY6} dev up0 proto ra",
 ]
 TUNNEL = device("vpn0", f"{INSIDE}/32", f"{INSIDE6}/128")
+# A firewall as others may have it, with a table whose name begins like ours.
+FIREWALL = """
+table inet fleetvpn_other {
+    set known {
+        type ipv4_addr
+        flags interval
+        elements = { 192.0.2.0/28, 192.0.2.77 }
+    }
+    chain leaving {
+        type filter hook postrouting priority 300
+        ip saddr @known counter accept comment "kept"
+    }
+}
+table ip nat {
+    chain leaving {
+        type nat hook postrouting priority 100
+        oifname "up0" masquerade
+    }
+}
+"""
 # Apart from those of conftest.py, which finds by these names what a killed run left.
 _NUMBERS = itertools.count(1000)
 _SPEC = ArgumentSpecValidator(ENDPOINT)

@@ -63,8 +63,7 @@ def hosts() -> t.Iterator[t.Callable[[str], Host]]:
 
     def make(name: str) -> Host:
         host = holders.make(name)
-        package = pathlib.Path(pyroute2.__file__).parent
-        host.shell(f"mkdir -p {PRIVATE} && ln -s {package} {PRIVATE}/pyroute2")
+        provide_pyroute2(host)
         host.run(["ip", "-batch", "-"], stdin=_UPLINK)
         return host
 
@@ -73,6 +72,11 @@ def hosts() -> t.Iterator[t.Callable[[str], Host]]:
     finally:
         holders.close()
         run.close()
+
+
+def provide_pyroute2(host: Host) -> None:
+    """Where the role would put it."""
+    host.shell(f"mkdir -p {PRIVATE} && ln -sfn {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/pyroute2")
 
 
 def declare(host: Host, *, check: bool = False, **params: t.Any) -> dict[str, t.Any]:

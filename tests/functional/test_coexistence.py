@@ -18,11 +18,10 @@ import subprocess
 import time
 import typing as t
 
-import pyroute2
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
 
-from tests.functional.onhost import PRIVATE, PROGRAM, declare, eventually, play, status
+from tests.functional.onhost import PROGRAM, declare, eventually, play, provide_pyroute2, status
 from tests.lab import Client, Host, Lab, networkmanager
 from tests.lab import addresses as plan
 from tests.lab.senders import no_leak
@@ -368,7 +367,7 @@ AllowedIPs = 0.0.0.0/0, ::/0
 def namespace(lab: Lab) -> Endpoint:
     """A host without systemd, with a second VPN that is not declared: wg-quick's full tunnel."""
     client = lab.client(f"w{len(lab.clients)}", "standin")
-    client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+    provide_pyroute2(client.host)
     client.up()
     keys = [
         subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip() for each in "ab"

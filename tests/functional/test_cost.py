@@ -14,10 +14,9 @@ import subprocess
 import sys
 import typing as t
 
-import pyroute2
 import pytest
 
-from tests.functional.onhost import PRIVATE, REPOSITORY
+from tests.functional.onhost import REPOSITORY, provide_pyroute2
 from tests.lab import Lab
 
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
@@ -63,7 +62,7 @@ def seconds(task: dict[str, t.Any]) -> float:
 def test_a_task_that_changes_nothing_costs_about_two_pings(tmp_path: pathlib.Path) -> None:
     with Lab() as lab:
         client = lab.client("one", "standin", container=True)
-        client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+        provide_pyroute2(client.host)
         client.up()
         # The first one of each changes something, or fills caches.
         told = run(lab, tmp_path, [PING, ENDPOINT] * (TIMES + 1))[2:]
@@ -84,7 +83,7 @@ def test_what_a_confirmation_adds_to_a_change(tmp_path: pathlib.Path) -> None:
     ]
     with Lab() as lab:
         client = lab.client("one", "standin")
-        client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+        provide_pyroute2(client.host)
         client.up()
         told = run(lab, tmp_path, [PING, *tasks] * (CHANGES + 1))[5:]
     kinds = {"ping": told[::5], "none": [*told[1::5], *told[2::5]], "reconnect": [*told[3::5], *told[4::5]]}

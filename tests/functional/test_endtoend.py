@@ -20,10 +20,9 @@ import sys
 import time
 import typing as t
 
-import pyroute2
 import pytest
 
-from tests.functional.onhost import PRIVATE, PROGRAM, REPOSITORY
+from tests.functional.onhost import PROGRAM, REPOSITORY, provide_pyroute2
 from tests.lab import Client, Lab, Probe, Row
 from tests.lab import addresses as plan
 from tests.lab.senders import no_leak
@@ -127,7 +126,7 @@ def lab() -> t.Iterator[Lab]:
         lab.client("cid", "openconnect", mode="identity")
         lab.serve(lab.outside, lab.corporate, lab.router, lab.gateway, *lab.lan(0))
         for client in lab.clients:
-            client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+            provide_pyroute2(client.host)
             bring_up(client)
         yield lab
 

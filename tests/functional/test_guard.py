@@ -24,6 +24,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation 
 
 from tests.functional.conftest import ip
 from tests.functional.endpoints import (
+    FIREWALL,
     IDENTITIES,
     STATE,
     TUNNEL,
@@ -41,32 +42,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 
 OURS, SECOND = "inet fleetvpn", "inet fleetvpn_second"
 POOLED = [IDENTITIES[0], {**IDENTITIES[1], "pools": ["10.8.0.0/16", "fd00:8::/48"]}]
-FOREIGN = """
-table inet fleetvpn_other {
-    set known {
-        type ipv4_addr
-        flags interval
-        elements = { 192.0.2.0/28, 192.0.2.77 }
-    }
-    chain leaving {
-        type filter hook postrouting priority 300
-        ip saddr @known counter accept comment "kept"
-    }
-}
-table ip nat {
-    chain leaving {
-        type nat hook postrouting priority 100
-        oifname "up0" masquerade
-    }
-}
-"""
 
 
 @pytest.fixture
 def host() -> t.Iterator[str]:
     """An uplink, a tunnel, and a firewall of somebody else."""
     with namespace(*UPLINK, *TUNNEL) as netns:
-        nft(netns, "-f", "-", text=FOREIGN)
+        nft(netns, "-f", "-", text=FIREWALL)
         yield netns
 
 

@@ -9,12 +9,10 @@ The whole story of such a tunnel is told with the others', in test_endtoend.py.
 from __future__ import annotations
 
 import os
-import pathlib
 import threading
 import time
 import typing as t
 
-import pyroute2
 import pytest
 
 from tests.functional import onhost
@@ -48,7 +46,7 @@ def lab() -> t.Iterator[Lab]:
 def make(lab: Lab, name: str, mode: str = "split") -> Client:
     """A client with pyroute2, declared before its tunnel comes up for the first time."""
     client = lab.client(name, "openconnect", mode=mode)
-    client.host.shell(f"mkdir -p {onhost.PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {onhost.PRIVATE}/")
+    onhost.provide_pyroute2(client.host)
     declared = declare(client.host)
     assert [entry["verdict"] for entry in declared["identities"]] == ["proven", "pending"]
     return client

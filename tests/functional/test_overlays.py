@@ -9,14 +9,12 @@ The tests of a class are the steps of one story and run in their order.
 from __future__ import annotations
 
 import os
-import pathlib
 import time
 import typing as t
 
-import pyroute2
 import pytest
 
-from tests.functional.onhost import PRIVATE, declare, eventually, status
+from tests.functional.onhost import declare, eventually, provide_pyroute2, status
 from tests.functional.test_endtoend import routing, ways
 from tests.functional.test_watch import Watch
 from tests.lab import Client, Lab
@@ -39,7 +37,7 @@ def lab() -> t.Iterator[Lab]:
         lab.client("nsplit", "nebula", mode="split", families=(4,))
         lab.serve(lab.outside, lab.corporate, lab.router, lab.gateway, *lab.lan(0))
         for client in lab.clients:
-            client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+            provide_pyroute2(client.host)
         lab.start()
         yield lab
 

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import subprocess
 import typing as t
 
-import pyroute2
 import pytest
 
 from tests.functional import onhost
@@ -38,7 +36,7 @@ def lab() -> t.Iterator[Lab]:
 def make(lab: Lab, name: str, mode: str = "split") -> Client:
     """A client with pyroute2, declared before its link comes up for the first time."""
     client = lab.client(name, "ppp", mode=mode)
-    client.host.shell(f"mkdir -p {onhost.PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {onhost.PRIVATE}/")
+    onhost.provide_pyroute2(client.host)
     declared = declare(client.host)
     assert [entry["verdict"] for entry in declared["identities"]] == ["proven", "pending"]
     return client

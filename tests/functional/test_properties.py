@@ -21,6 +21,7 @@ from tests.functional.conftest import ip
 from tests.functional.endpoints import (
     FAR,
     FAR6,
+    FIREWALL,
     GATEWAY,
     GATEWAY6,
     INSIDE,
@@ -195,26 +196,6 @@ OUTSIDE_WAYS: t.Any = st.fixed_dictionaries(
         "families": st.sampled_from([["ipv4", "ipv6"], ["ipv4"]]),
     },
 )
-# A firewall as others may have it, with a table whose name begins like ours.
-FIREWALL = """
-table inet fleetvpn_other {
-    set known {
-        type ipv4_addr
-        flags interval
-        elements = { 192.0.2.0/28, 192.0.2.77 }
-    }
-    chain leaving {
-        type filter hook postrouting priority 300
-        ip saddr @known counter accept comment "kept"
-    }
-}
-table ip nat {
-    chain leaving {
-        type nat hook postrouting priority 100
-        oifname "up0" masquerade
-    }
-}
-"""
 TABLES = ({"name": "fvt-extra", "id": 900}, {"name": "fvt_more", "id": 2100})
 RULES = (
     {"priority": 1800, "from": "10.99.0.0/24", "table": "900"},

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import typing as t
 
-import pyroute2
 import pytest
 
-from tests.functional.onhost import PRIVATE
+from tests.functional.onhost import provide_pyroute2
 from tests.functional.test_role_endpoint import SITE, Controller, Ran
 from tests.lab import Client, Lab
 
@@ -43,7 +41,7 @@ IDENTITIES = [
 def client() -> t.Iterator[Client]:
     with Lab() as lab:
         made = lab.client("bare", "standin")
-        made.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+        provide_pyroute2(made.host)
         made.host.run(["mount", "--bind", "/dev/null", NFT])
         made.up()
         yield made

@@ -22,13 +22,12 @@ import subprocess
 import sys
 import typing as t
 
-import pyroute2
 import pytest
 import yaml
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT, IDENTITY
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import TUNNEL_TYPES
 
-from tests.functional.onhost import COLLECTIONS, PRIVATE, PROGRAM, REPOSITORY, eventually, status
+from tests.functional.onhost import COLLECTIONS, PROGRAM, REPOSITORY, eventually, provide_pyroute2, status
 from tests.lab import Client, Host, Lab, Probe, networkmanager, topology
 from tests.lab import addresses as plan
 from tests.lab import lab as lab_module
@@ -151,7 +150,7 @@ def lab() -> t.Iterator[Lab]:
 def _servers(lab: Lab) -> None:
     """A split tunnel whose routes are wg-quick's own, and a cloud host with a /32 and the gateway outside of it."""
     for client in (lab.client("web", mode="auto"), lab.client("gcp", mode="split", cloud=True)):
-        client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+        provide_pyroute2(client.host)
         client.up()
 
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import pathlib
 import typing as t
 
-import pyroute2
 import pytest
 
-from tests.functional.onhost import PRIVATE, PROGRAM, declare, eventually, status
+from tests.functional.onhost import PROGRAM, declare, eventually, provide_pyroute2, status
 from tests.functional.test_watch import Watch
 from tests.lab import Client, Lab
 from tests.lab import addresses as plan
@@ -65,7 +63,7 @@ def connect(lab: Lab) -> t.Iterator[Connect]:
 
     def up(*options: str, mode: str = "split") -> Client:
         client = lab.client(f"o{next(_NUMBERS)}", "openvpn", mode=mode)
-        client.host.shell(f"mkdir -p {PRIVATE} && ln -s {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/")
+        provide_pyroute2(client.host)
         _write_hook(client)
         assert isinstance(client.tunnel, Openvpn)
         client.tunnel.write(*options)

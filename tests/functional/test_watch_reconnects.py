@@ -22,8 +22,8 @@ import typing as t
 
 import pytest
 
-from tests.functional.onhost import SECOND, TUNNEL, connect, declare, eventually, hosts, way
-from tests.functional.watching import Watch, provide_pyroute2
+from tests.functional.onhost import SECOND, TUNNEL, connect, declare, eventually, hosts, provide_pyroute2, way
+from tests.functional.watching import Watch
 from tests.lab import Host, Lab
 from tests.lab import addresses as plan
 from tests.lab.tunnel import Client

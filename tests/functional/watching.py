@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 import subprocess
 import tempfile
 import time
 import typing as t
 
-import pyroute2
-
-from tests.functional.onhost import PRIVATE, PROGRAM, eventually
+from tests.functional.onhost import PROGRAM, eventually
 from tests.lab import Host
 
 # Seconds that the issue allows from an event to a proven path; here with two processors that others use as well.
@@ -77,11 +74,6 @@ class Watch:
 
     def _proc(self, name: str) -> str:
         return self.host.read(f"/proc/{self.pid}/{name}")
-
-
-def provide_pyroute2(host: Host) -> None:
-    """Where the role would put it."""
-    host.shell(f"mkdir -p {PRIVATE} && ln -sfn {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/pyroute2")
 
 
 def batch(host: Host, *lines: str, family: int = 4) -> None:
