@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import os
 import re
-import select
 import socket
 import sys
 import time
@@ -41,9 +40,7 @@ from ._netlink_socket import (
     NLM_F_DUMP,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
-    EventSocket,
     NetlinkSocket,
-    Overrun,
     Refused,
     TooMany,
 )
@@ -58,10 +55,6 @@ if t.TYPE_CHECKING:
 MINIMUM_PYROUTE2 = "0.7.2"
 PRIVATE_SITE_PACKAGES = "/usr/local/lib/fleetvpn/site-packages"
 IPV6_ADDRESSES = "/proc/net/if_inet6"
-
-
-class EventsLost(Exception):
-    """Events came faster than they were read: everything must be read again. Listening goes on."""
 
 
 class Events(t.Protocol):
@@ -142,17 +135,6 @@ def open_scratch() -> t.Iterator[tuple[Kernel, copies.Scratch]]:
 
 
 _MESSAGES = ("fibmsg", "rtmsg", "ifaddrmsg", "ndmsg")
-
-# Groups of linux/rtnetlink.h to listen to, and what the types of messages that come from them are called.
-_GROUPS = (1, 5, 9)
-_RULE_GROUPS = (8, 19)
-_ROUTE_GROUPS = (7, 11)
-_EVENT_KINDS = {
-    **dict.fromkeys((16, 17), "link"),
-    **dict.fromkeys((20, 21), "address"),
-    **dict.fromkeys((24, 25), "route"),
-    **dict.fromkeys((32, 33), "rule"),
-}
 
 
 class Netlink:
@@ -285,8 +267,9 @@ class Netlink:
         return [router for router in routers if router is not None]
 
     def events(self, *, rules: bool = False, routes: bool = False, ruleset: bool = False, own: bool = True) -> Events:
-        groups = (*_GROUPS, *(_RULE_GROUPS if rules else ()), *(_ROUTE_GROUPS if routes else ()))
-        return NetlinkEvents(groups, None if own else self._socket.port, ruleset=ruleset)
+        from ._netlink_events import NetlinkEvents
+
+        return NetlinkEvents(None if own else self._socket.port, rules=rules, routes=routes, ruleset=ruleset)
 
     def answers(self, dev: str, address: str, seconds: float) -> bool:
         index, family = _device_or_none(dev), 6 if ":" in address else 4
@@ -333,46 +316,6 @@ class Netlink:
                 self._decoded.clear()
             self._decoded[key] = self._codec.decode(message, data)
         return self._decoded[key]
-
-
-class NetlinkEvents:
-    """Events by multicast groups."""
-
-    def __init__(self, groups: t.Iterable[int], ignored_port: int | None, *, ruleset: bool) -> None:
-        from ._netlink_filter import program
-        from ._netlink_ruleset import RulesetEvents
-
-        self._ignored_port = ignored_port
-        self._socket = EventSocket(groups)
-        self._socket.attach(program(None, ignored_port))
-        self._ruleset = RulesetEvents.listen() if ruleset else None
-        self._ready = select.epoll()
-        for source in (self._socket, self._ruleset):
-            if source is not None:
-                self._ready.register(source.fileno(), select.EPOLLIN)
-
-    def fileno(self) -> int:
-        return self._ready.fileno()
-
-    def narrow(self, interest: Interest) -> None:
-        from ._netlink_filter import program
-
-        self._socket.attach(program(interest, self._ignored_port))
-
-    def read(self) -> list[str]:
-        try:
-            messages = self._socket.read()
-            ruleset = self._ruleset is not None and self._ruleset.read()
-        except Overrun as exc:
-            raise EventsLost(str(exc)) from exc
-        found = [_EVENT_KINDS[message.type] for message in messages if message.type in _EVENT_KINDS]
-        return [*found, "ruleset"] if ruleset else found
-
-    def close(self) -> None:
-        self._ready.close()
-        self._socket.close()
-        if self._ruleset is not None:
-            self._ruleset.close()
 
 
 def _wanted(route: Route, family: int, table: int | None, protocol: int | None, dev: str | None) -> bool:

@@ -17,7 +17,6 @@ import typing as t
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
 from ansible_collections.fleetvpn.routing.plugins.module_utils._explain import Scene, Walk, explain
-from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import Guard
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import (
     LinkGroup,
@@ -28,6 +27,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Flow, Link, Path, Policy
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_events import EventsLost
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import DAEMONS, Interest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import NOWHERE_DEVICE
 

@@ -20,7 +20,7 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import InvalidInput, KernelError, NotSupported
-from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost, Kernel, open_kernel
+from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import Kernel, open_kernel
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import (
     ACCEPT,
     COUNTER,
@@ -46,6 +46,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow, Path
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_events import EventsLost
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import Interest
 
 from tests.fakes.kernel import MemoryKernel

@@ -11,7 +11,7 @@ import select
 import time
 import typing as t
 
-from .._kernel import EventsLost
+from .._netlink_events import EventsLost
 
 if t.TYPE_CHECKING:
     from .._kernel import Events

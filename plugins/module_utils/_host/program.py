@@ -69,6 +69,7 @@ MODULES = (
     "_netlink_apply",
     "_netlink_codec",
     "_netlink_copy",
+    "_netlink_events",
     "_netlink_filter",
     "_netlink_host",
     "_netlink_link",

@@ -26,7 +26,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._host import (
     status,
     watch,
 )
-from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import EventsLost
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_events import EventsLost
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_filter import Interest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record
 from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
