@@ -19,7 +19,6 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
 
 from tests.functional.onhost import PROGRAM, declare, eventually, play, provide_pyroute2, status
 from tests.lab import Client, Host, Lab, networkmanager
@@ -37,10 +36,7 @@ DROP_IN = "/etc/systemd/networkd.conf.d/fleetvpn.conf"
 NETWORK = "/etc/systemd/network/up0.network"
 SOON = 30.0  # seconds, on a machine that others use as well
 # Rules that somebody deletes leave a moment in which only the egress guard keeps packets in.
-CHECKS = [
-    "state",
-    pytest.param("packets", marks=pytest.mark.skipif("strict_egress" not in ENDPOINT, reason="no guard")),
-]
+CHECKS = ["state", "packets"]
 # Protocols of FRR's daemons, as zebra writes them.
 FRR = range(186, 198)
 

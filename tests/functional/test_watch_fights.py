@@ -13,7 +13,6 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host.units import WATCH, unit_texts
 from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import open_kernel
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
@@ -84,7 +83,6 @@ class TestPutsBack:
         print(f"{FLUSHES} flushes: back after {sorted(took)[FLUSHES // 2]:.3f} s (median), {max(took):.3f} s at most")
         assert way(host, INSIDE) == TUNNEL
 
-    @pytest.mark.skipif("strict_egress" not in ENDPOINT, reason="there is no egress guard yet that could be flushed")
     def test_a_ruleset_that_is_flushed_again_and_again(self, host: Host, watch: Watch) -> None:
         def ruleset() -> str:
             return host.run(["nft", "--stateless", "list", "ruleset"]).stdout
