@@ -16,20 +16,18 @@ import venv
 
 import pytest
 
-from tests.functional.onhost import declare, eventually, status
+from tests.functional.onhost import declare
 from tests.functional.test_endtoend import routing, ways
 from tests.functional.test_role_endpoint import SITE, Controller, make_wheel
-from tests.functional.test_watch import Watch
+from tests.functional.watching import killed_and_back, renumbered
 from tests.lab import Client, Lab
 from tests.lab import addresses as plan
-from tests.lab.senders import no_leak
 from tests.lab.standin import Standin
 from tests.lab.strongswan import MARK, swanctl
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 DROP_IN = "/etc/strongswan.d/fleetvpn.conf"
-SOON = 5.0  # seconds, on a busy machine
 OUTSIDE = {"name": "outside", "interface": "auto"}
 INSIDE = {"name": "inside", "tunnel": {"type": "ipsec", "connection": "corp"}, "pools": list(plan.IPSEC_POOL)}
 # What only a rule ahead of strongSwan's gives.
@@ -139,23 +137,11 @@ class TestStory:
         assert ways(lab, client) == self.before[client.name].unbound
 
     def test_another_address_from_a_second_pool_is_followed_and_leaks_nothing(self, lab: Lab, client: Client) -> None:
-        watch = Watch(client.host)
-        old = client.inside
-        fresh = [plan.shifted(address, 50) for address in old]
-        with no_leak(client.host, *old, *fresh):
-            client.renumber(fresh)
-            eventually(lambda: status(client.host)["state"] == "proven", SOON)
+        renumbered(client)
         assert wrong(lab, client) == []
-        assert any(fresh[0] in line for line in watch.end())
 
     def test_a_killed_daemon_leaks_nothing_and_is_followed_when_it_comes_back(self, lab: Lab, client: Client) -> None:
-        watch = Watch(client.host)
-        with no_leak(client.host, *client.inside):
-            client.tunnel.kill()
-            eventually(lambda: status(client.host)["state"] == "pending", SOON)
-            client.up()
-            eventually(lambda: status(client.host)["state"] == "proven", SOON)
-        watch.end()
+        killed_and_back(client)
         assert wrong(lab, client) == []
 
     def test_removal_leaves_nothing(self, client: Client, controller: Controller) -> None:

@@ -14,9 +14,9 @@ import typing as t
 
 import pytest
 
-from tests.functional.onhost import declare, eventually, provide_pyroute2, status
+from tests.functional.onhost import declare, provide_pyroute2
 from tests.functional.test_endtoend import routing, ways
-from tests.functional.test_watch import Watch
+from tests.functional.watching import killed_and_back, renumbered
 from tests.lab import Client, Lab
 from tests.lab import addresses as plan
 from tests.lab.senders import no_leak
@@ -25,7 +25,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 
 POOLS = {"tinc0": plan.TINC_POOL, "nebula0": plan.NEBULA_POOL[:1]}
 MANAGERS = {"tinc0": "tinc", "nebula0": "nebula"}
-SOON = 5.0  # seconds from the end of a restart to the last reply being right, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +99,11 @@ class TestStory:
         assert not ensure(client)["changed"]
 
     def test_a_restart_with_another_address_is_followed_and_leaks_nothing(self, lab: Lab, client: Client) -> None:
-        watch = Watch(client.host)
-        old = client.inside
-        fresh = [plan.shifted(address, 50) for address in old]
-        with no_leak(client.host, *old, *fresh):
-            client.renumber(fresh)
-            eventually(lambda: status(client.host)["state"] == "proven", SOON)
+        renumbered(client)
         assert wrong(lab, client) == []
-        assert any(fresh[0] in line for line in watch.end())
 
     def test_a_killed_daemon_leaks_nothing_and_is_followed_when_it_comes_back(self, lab: Lab, client: Client) -> None:
-        watch = Watch(client.host)
-        with no_leak(client.host, *client.inside):
-            client.tunnel.kill()
-            eventually(lambda: status(client.host)["state"] == "pending", SOON)
-            client.up()
-            eventually(lambda: status(client.host)["state"] == "proven", SOON)
-        watch.end()
+        killed_and_back(client)
         assert wrong(lab, client) == []
         assert not ensure(client)["changed"]
 

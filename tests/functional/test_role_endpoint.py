@@ -22,6 +22,7 @@ import zipfile
 
 import pytest
 
+from tests.functional.onhost import PROGRAM
 from tests.lab import Answer, Client, Lab, Probe
 from tests.lab import addresses as plan
 
@@ -264,6 +265,8 @@ class TestStory:
         assert routing(by_name(lab, "full")) == self.before["full"]
 
     def test_removal_leaves_pyroute2_and_nothing_else(self, lab: Lab, controller: Controller) -> None:
+        # Somebody's own, which calls our hook, as the guide advises.
+        by_name(lab, "ppp").host.write("/etc/ppp/ip-up.local", f"#!/bin/sh\nmine\n{PROGRAM} hook ppp\n", 0o755)
         ran = controller.play("--limit", ",".join(WORKING), endpoint_state="absent")
         assert ran.status == 0, ran.text
         for name in WORKING:
@@ -271,6 +274,7 @@ class TestStory:
             left = [path for path in files(by_name(lab, name)) if "site-packages" not in path]
             assert left == ["/usr/local/lib/fleetvpn"]
         assert by_name(lab, "oconn").host.run(["test", "-e", "/etc/vpnc"], check=False).returncode == 1
+        assert "mine" in by_name(lab, "ppp").host.read("/etc/ppp/ip-up.local")
 
     def test_removal_can_be_repeated(self, controller: Controller) -> None:
         ran = controller.play("--limit", ",".join(WORKING), endpoint_state="absent")

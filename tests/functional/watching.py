@@ -12,11 +12,14 @@ import tempfile
 import time
 import typing as t
 
-from tests.functional.onhost import PROGRAM, eventually
-from tests.lab import Host
+from tests.functional.onhost import PROGRAM, eventually, status
+from tests.lab import Client, Host
+from tests.lab import addresses as plan
+from tests.lab.senders import no_leak
 
 # Seconds that the issue allows from an event to a proven path; here with two processors that others use as well.
 SOON = 1.0
+DAEMON = 5.0  # from the end of a VPN daemon's restart, on a busy machine
 STARTED = 60.0
 
 
@@ -87,3 +90,24 @@ def cable(one: Host, device: str, other: Host, peer: str) -> None:
     one.batch().add("link", "add", ifname=device, kind="veth", peer=end).send()
     one.up(device)
     other.up(peer)
+
+
+def renumbered(client: Client) -> None:
+    """Its VPN gives it other addresses: the watch follows, and nothing leaks meanwhile."""
+    watch = Watch(client.host)
+    old, fresh = client.inside, [plan.shifted(address, 50) for address in client.inside]
+    with no_leak(client.host, *old, *fresh):
+        client.renumber(fresh)
+        eventually(lambda: status(client.host)["state"] == "proven", DAEMON)
+    assert any(fresh[0] in line for line in watch.end())
+
+
+def killed_and_back(client: Client) -> None:
+    """Its VPN daemon dies and is started again: the watch follows, and nothing leaks meanwhile."""
+    watch = Watch(client.host)
+    with no_leak(client.host, *client.inside):
+        client.tunnel.kill()
+        eventually(lambda: status(client.host)["state"] == "pending", DAEMON)
+        client.up()
+        eventually(lambda: status(client.host)["state"] == "proven", DAEMON)
+    watch.end()

@@ -24,7 +24,8 @@ MANAGERS = (PPPD, "xl2tpd", "openfortivpn", NETWORKMANAGER)
 PROGRAM = "usr/sbin/pppd"
 # pppd waits for the first, before the link carries anything. It does not wait for the second.
 EVENTS = ("ip-pre-up", "ip-up")
-MARK = "fleetvpn-endpoint hook ppp"
+# In our script alone: somebody else's may call the same hook.
+MARK = "# fleetvpn.routing.vpn_ppp:"
 # The options by which a process of pppd is told from others.
 _NAMING = ("call", "file", "ipparam", "linkname")
 

@@ -323,6 +323,7 @@ def test_clients_of_vendors_are_told_apart(tmp_path: Path, device: str, manager:
     assert refused.value.field == "identities[0].destinations"
 
 
+HOOK = Path(__file__).parents[4] / "roles" / "vpn_ppp" / "files" / "hook.sh"
 DEBIAN_UP = (
     "if [ -x /etc/ppp/ip-up.local ]; then\n  exec /etc/ppp/ip-up.local\nfi\nrun-parts /etc/ppp/ip-up.d --arg=x\n"
 )
@@ -355,14 +356,15 @@ def test_where_a_distributions_pppd_finds_scripts(tmp_path: Path, files: dict[st
         assert (list(client.hooks), client.remarks) == ([f"/etc/ppp/{name}" for name in hooks], ())
         assert client.needs == (("hook",) if round_ == "missing" else ())
         for name in hooks:
-            write(tmp_path, f"etc/ppp/{name}", f"#!/bin/sh\n/usr/local/sbin/{ppp.MARK}\n")
+            write(tmp_path, f"etc/ppp/{name}", HOOK.read_text())
             (tmp_path / "etc/ppp" / name).chmod(0o755)
 
 
 @pytest.mark.parametrize("name", ["ip-pre-up", "ip-up"])
-def test_a_script_of_somebody_else_stays(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("line", ["mine", "/usr/local/sbin/fleetvpn-endpoint hook ppp  # as the guide says"])
+def test_a_script_of_somebody_else_stays(tmp_path: Path, name: str, line: str) -> None:
     write(tmp_path, ppp.PROGRAM, "")
-    write(tmp_path, f"etc/ppp/{name}", "#!/bin/sh\nmine\n")
+    write(tmp_path, f"etc/ppp/{name}", f"#!/bin/sh\n{line}\n")
     (client,) = find_clients(declare(type="ppp", connection="corp"), tmp_path)
     assert f"/etc/ppp/{name}" not in client.hooks
     assert client.remarks == (f"identity inside: /etc/ppp/{name} is somebody else's, so the watch alone follows",)
