@@ -12,7 +12,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _netns, _whatif, _work
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _management, _netns, _whatif
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import NotPermitted, VerificationError
 from ansible_collections.fleetvpn.routing.plugins.module_utils._management import Watched
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow
@@ -182,7 +182,7 @@ def test_the_management_connection_is_among_what_is_foreseen(what_if: str, monke
     flow = Flow(4, FAR, OUTSIDE, ipproto=6, sport=22, dport=40000)
     rules = [{"priority": 1000, "from": OUTSIDE, "table": "900"}]
     routes = [{"dst": "default", "dev": "vpn0", "table": "900", "family": "ipv4"}]
-    monkeypatch.setattr(_work, "watched", lambda kernel: Watched(flow, walk(kernel, flow).decided))
+    monkeypatch.setattr(_management, "watched", lambda kernel: Watched(flow, walk(kernel, flow).decided))
     with namespace(*UPLINK, *TUNNEL) as netns:
         before = state(netns)
         given = {"identities": [], "rules": rules, "routes": routes, "what_if": what_if, "check": True}

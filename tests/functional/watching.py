@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -68,6 +70,14 @@ class Watch:
         """What it has said so far."""
         self._said.seek(0)
         return self._said.read().splitlines()
+
+    @contextlib.contextmanager
+    def frozen(self) -> t.Iterator[None]:
+        """It sees what happens meanwhile only afterwards, as one."""
+        self.host.run(["kill", "-STOP", str(self.pid)])
+        yield
+        self.host.run(["kill", "-CONT", str(self.pid)])
+        self.process.send_signal(signal.SIGCONT)  # nsenter stops with what it started, and would wait for ever
 
     def end(self) -> list[str]:
         """Ask it to end; what it had said."""
