@@ -25,13 +25,13 @@ export ANSIBLE_HOME := $(CURDIR)/build/ansible
 export PYTHONDONTWRITEBYTECODE := 1
 
 FAST := lint types docs-lint unit
-STEPS := $(FAST) docs build import-check sanity functional integration molecule
+STEPS := $(FAST) docs build import-check sanity functional functional-alone functional-oldest integration molecule
 LONG := functional-long molecule-types
 
 .PHONY: help
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
-		printf '  make %-15s %s\n' "$$target" "$$text"; done
+		printf '  make %-18s %s\n' "$$target" "$$text"; done
 
 .PHONY: setup
 setup: $(VENV)/.done $(LINKED) ## Packages of the system that are missing, tools in build/venv
@@ -84,9 +84,18 @@ sanity: setup ## ansible-test sanity, without a single ignored error
 unit: setup ## Tests that need neither root nor a kernel
 	pytest tests/unit
 
+# Most of such a test is waiting, so three files go side by side, the longest first.
 .PHONY: functional
-functional: root setup $(OLDEST)/.done ## Tests on the real kernel, in network namespaces, with the newest and the oldest pyroute2 (root)
-	tests/tools/functional.sh
+functional: root setup ## Tests on the real kernel, in network namespaces (root)
+	pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not alone and not long" \
+		tests/functional/test_sigkill.py tests/functional/recipe tests/functional
+
+.PHONY: functional-alone
+functional-alone: root setup ## Those of them that measure time (root)
+	pytest tests/functional -m "alone and not long"
+
+.PHONY: functional-oldest
+functional-oldest: root $(OLDEST)/.done ## Netlink itself with the oldest pyroute2 that is supported (root)
 	$(OLDEST)/bin/pytest tests/functional -m kernel
 
 .PHONY: functional-long
