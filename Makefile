@@ -53,12 +53,13 @@ test-long: root ## What takes too long for every change: run it before a release
 	@MAKE=$(MAKE) tests/tools/steps.sh $(LONG)
 
 .PHONY: lint
-lint: setup ## ruff, vermin, yamllint, shellcheck, REUSE, ansible-lint
+lint: setup ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lint
 	ruff check
 	ruff format --check
 	vermin --quiet --no-tips --target=3.9- --violations plugins
 	yamllint --strict .
 	shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
+	git ls-files -z --cached --others --exclude-standard | xargs --null codespell
 	reuse lint --quiet || { reuse lint; exit 1; }
 	ansible-lint --offline
 
