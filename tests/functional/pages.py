@@ -16,10 +16,12 @@ _FILE = re.compile(r"# ([\w/]+\.(?:yml|cfg))\n")
 
 
 def blocks(guide: str, heading: str = "") -> t.Iterator[tuple[str, str]]:
-    """The pieces of code of a guide, or of what follows a heading, each with its language."""
+    """The pieces of code of a guide, or of one part of it, each with its language."""
     text = (GUIDES / guide).read_text(encoding="utf-8")
-    start = text.index(f"\n{heading}\n") if heading else 0
-    for kind, block in _BLOCK.findall(text, start):
+    if heading:
+        _title, *parts = re.split(r"^(.+)\n-+$", text, flags=re.MULTILINE)
+        text = dict(zip(parts[::2], parts[1::2], strict=True))[heading]
+    for kind, block in _BLOCK.findall(text):
         yield kind, textwrap.dedent(block)
 
 
