@@ -334,6 +334,9 @@ class TestNumbers:
             pinned = re.search(r"^pyroute2==([\d.]+)$", read(ROOT / f"tests/requirements/{lock}.txt"), re.MULTILINE)
             assert pinned
             assert ".".join(pinned[1].split(".")[:parts]) in rows[0][1]
+        between = re.search(r"^PYROUTE2 := (.*)$", read(ROOT / "Makefile"), re.MULTILINE)
+        assert between
+        assert [version for version in between[1].split() if version not in rows[0][1]] == []
 
 
 class TestLayers:
