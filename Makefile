@@ -15,6 +15,8 @@ VENV := build/venv
 IMPORTER := build/galaxy-importer
 DOCS := build/docs-env
 OLDEST := build/pyroute2-oldest
+# Between the oldest and that of the tools, which `make functional` runs with.
+PYROUTE2 := 0.7.12 0.8.1
 LINKED := build/collections/ansible_collections/fleetvpn/routing
 COLLECTION := fleetvpn.routing
 REQUIREMENTS := tests/requirements
@@ -53,12 +55,13 @@ test-long: root ## What takes too long for every change: run it before a release
 	@MAKE=$(MAKE) tests/tools/steps.sh $(LONG)
 
 .PHONY: lint
-lint: setup ## ruff, vermin, yamllint, shellcheck, REUSE, ansible-lint
+lint: setup ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lint
 	ruff check
 	ruff format --check
 	vermin --quiet --no-tips --target=3.9- --violations plugins
 	yamllint --strict .
 	shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
+	git ls-files -z --cached --others --exclude-standard | xargs --null codespell
 	reuse lint --quiet || { reuse lint; exit 1; }
 	ansible-lint --offline
 
@@ -102,6 +105,10 @@ functional-oldest: root $(OLDEST)/.done ## Netlink itself with the oldest pyrout
 functional-long: root setup ## Coexistence, situations, 500 faults, SSH that is cut off, 200 reconnects (root)
 	pytest tests/functional -m long
 
+.PHONY: test-matrix
+test-matrix: root setup $(PYROUTE2:%=build/pyroute2-%/.done) ## The contract with the kernel, with each pyroute2 in between (root)
+	for version in $(PYROUTE2); do "build/pyroute2-$$version/bin/pytest" tests/functional -m kernel; done
+
 .PHONY: integration
 integration: root setup ## The targets of ansible-test, one per module, in namespaces of their own (root)
 	tests/tools/ansible_test.sh integration --allow-root --allow-destructive --color yes
@@ -129,6 +136,10 @@ build: setup ## The artefact, in build/
 .PHONY: import-check
 import-check: setup $(IMPORTER)/.done ## galaxy-importer accepts the artefact and refuses a broken one
 	pytest tests/artefact
+
+.PHONY: release
+release: setup $(IMPORTER)/.done ## The artefact of this version in build/release, checked and reproducible, signed with KEY=...
+	tests/tools/release.sh $(KEY)
 
 .PHONY: format
 format: setup ## Format the Python code
@@ -166,6 +177,12 @@ $(DOCS)/.done: $(REQUIREMENTS)/docs.txt tests/tools/venv.sh | build/.system
 
 $(OLDEST)/.done: $(REQUIREMENTS)/pyroute2-oldest.txt tests/tools/venv.sh | build/.system
 	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+# As for the oldest, with another version of it.
+build/pyroute2-%/.done: $(REQUIREMENTS)/pyroute2-oldest.txt tests/tools/venv.sh | build/.system
+	sed 's/^pyroute2==.*/pyroute2==$*/' $< > build/pyroute2-$*.txt
+	tests/tools/venv.sh $(@D) build/pyroute2-$*.txt
 	@touch $@
 
 # Ansible, mypy and the tests find the collection by its name where it is linked.

@@ -43,6 +43,13 @@ def build(source: Path, target: Path) -> Path:
     return artefact
 
 
+def reproducible(artefact: Path) -> Path:
+    """The artefact as `make release` leaves it."""
+    tool = ROOT / "tests" / "tools" / "reproducible.py"
+    subprocess.run([sys.executable, str(tool), str(artefact), "1700000000"], check=True)
+    return artefact
+
+
 def run_importer(artefact: Path, scratch: Path) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     environment["PATH"] = f"{IMPORTER}:{environment['PATH']}"
@@ -107,9 +114,12 @@ BROKEN_TREES = {
 
 @pytest.fixture(scope="module")
 def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of the environment, which is about to be released; otherwise that of the tree."""
+    if "FLEETVPN_ARTEFACT" in os.environ:
+        return Path(os.environ["FLEETVPN_ARTEFACT"])
     tree = tmp_path_factory.mktemp("tree")
     copy_tree(tree)
-    return build(tree, tmp_path_factory.mktemp("artefact"))
+    return reproducible(build(tree, tmp_path_factory.mktemp("artefact")))
 
 
 def test_importer_is_one_that_looks() -> None:
@@ -129,6 +139,27 @@ def test_artefact_holds_nothing_of_the_workshop(artefact: Path) -> None:
     with tarfile.open(artefact) as archive:
         top_level = {name.split("/", 1)[0] for name in archive.getnames()}
     assert not top_level & {".ci", ".git", "Makefile", "bench", "build", "demo", "extensions", "tests"}
+
+
+def test_artefact_holds_no_screenshot_and_is_small(artefact: Path) -> None:
+    """Galaxy takes 20 MB; ours is text."""
+    with tarfile.open(artefact) as archive:
+        kinds = {Path(info.name).suffix for info in archive if info.isfile()}
+    assert kinds <= {"", ".conf", ".j2", ".json", ".md", ".py", ".rst", ".sh", ".svg", ".toml", ".txt", ".yaml", ".yml"}
+    assert artefact.stat().st_size < 1_000_000
+
+
+def test_artefact_is_the_same_bytes_wherever_it_was_built(tmp_path: Path) -> None:
+    """Built from two copies of the tree, whose files the file system lists in another order and by another time."""
+    built = []
+    for number, reverse in enumerate((False, True)):
+        tree, target = tmp_path / f"tree{number}", tmp_path / f"built{number}"
+        for directory in (tree, tree / "docs", tree / "meta"):
+            directory.mkdir(parents=True)
+        for name in sorted(("README.md", "galaxy.yml", "docs/on-host.md", "meta/runtime.yml"), reverse=reverse):
+            shutil.copy(ROOT / name, tree / name)
+        built.append(reproducible(build(tree, target)).read_bytes())
+    assert built[0] == built[1]
 
 
 @pytest.mark.parametrize("breakage", BROKEN_TREES, ids=lambda breakage: breakage.__name__)

@@ -6,20 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
-import re
 import shlex
-import textwrap
 import typing as t
 
 import pytest
 import yaml
 
-from tests.functional import onhost
+from tests.functional import onhost, pages
 from tests.lab.host import Host
 
-GUIDES = onhost.REPOSITORY / "docs/docsite/rst"
-BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 OMITTED = "..."
 # A stand-in for WireGuard: like the real device it gets no link-local address.
 UPLINK = """
@@ -67,13 +62,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Host]:
 
 
 def steps(guide: str) -> t.Iterator[Step]:
-    for kind, text in BLOCK.findall((GUIDES / guide).read_text(encoding="utf-8")):
-        body = textwrap.dedent(text)
+    for kind, body in pages.blocks(guide):
         if kind == "yaml" and body.startswith("- name:"):
             yield Step(yaml.safe_load(body)[0]["fleetvpn.routing.endpoint"], [], [])
         elif kind == "console":
-            for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
-                command, *shown = part.strip().splitlines()
+            for command, shown in pages.commands(body):
                 yield Step(None, shlex.split(command), [line.split() for line in shown])
 
 
@@ -106,7 +99,7 @@ def test_the_guide_shows_what_the_host_shows(host: Host) -> None:
 def test_the_symptoms_are_as_described(host: Host) -> None:
     """A tunnel that is away; a rule ahead of the block, and the block moved; rules that somebody deletes."""
     ahead, moved, *pending = steps("guide_troubleshooting.rst")
-    described = (GUIDES / "guide_troubleshooting.rst").read_text(encoding="utf-8")
+    described = (pages.GUIDES / "guide_troubleshooting.rst").read_text(encoding="utf-8")
     first = next(step.declaration for step in steps("guide_how_it_works.rst") if step.declaration)
     onhost.declare(host, **first)
     for step in pending:
@@ -131,5 +124,5 @@ def test_a_full_tunnel_of_wg_quick_is_refused_in_these_words(host: Host) -> None
     host.shell("mkdir -p /etc/wireguard")
     host.write("/etc/wireguard/wg0.conf", "[Peer]\nAllowedIPs = 0.0.0.0/0\n", 0o600)
     first = next(step.declaration for step in steps("guide_how_it_works.rst") if step.declaration)
-    described = " ".join(pathlib.Path(GUIDES / "guide_troubleshooting.rst").read_text(encoding="utf-8").split())
+    described = " ".join((pages.GUIDES / "guide_troubleshooting.rst").read_text(encoding="utf-8").split())
     assert onhost.declare(host, **first)["msg"].partition(": ")[2] in described

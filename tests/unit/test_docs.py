@@ -50,6 +50,7 @@ RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULT
 FULL_NAME = re.compile(r"(?<!ansible_collections\.)\bfleetvpn\.routing\.([a-z_]\w*)")
 VARIABLE = re.compile(r"(?<![\w/-])((?:endpoint|vpn_ipsec|vpn_openvpn|vpn_overlay|vpn_wireguard)_[a-z]\w*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+REFERENCE = re.compile(r":ref:`(?:[^`<]*<)?([\w.]+)>?`")
 QUOTED = re.compile(r"`([^`\n]+)`")
 
 Spec = dict[str, dict[str, t.Any]]
@@ -214,7 +215,7 @@ class TestNames:
         long = re.search(r"^LONG := (.*)$", makefile, re.MULTILINE)
         assert long
         explained = re.findall(r"^\| `make ([a-z-]+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
-        targets = ("test-fast", "test", "test-long", "demo")
+        targets = ("test-fast", "test", "test-long", "test-matrix", "release", "demo")
         assert set(explained) == {*fast[1].split(), *steps[1].split(), *long[1].split(), *targets}
 
 
@@ -267,6 +268,15 @@ class TestLinks:
         assert sorted(name for section in sections for name in section["toctree"]) == [path.stem for path in GUIDES]
         for path in GUIDES:
             assert f".. _ansible_collections.fleetvpn.routing.docsite.{path.stem}:" in read(path)
+
+    def test_the_readme_leads_to_each_guide(self) -> None:
+        assert [path.name for path in GUIDES if f"/docs/docsite/rst/{path.name})" not in read(ROOT / "README.md")] == []
+
+    @pytest.mark.parametrize("path", GUIDES, ids=name_of)
+    def test_of_a_guide_lead_to_other_guides(self, path: Path) -> None:
+        """Within seconds; `make docs` follows all references."""
+        labels = {f"ansible_collections.fleetvpn.routing.docsite.{guide.stem}" for guide in GUIDES}
+        assert set(REFERENCE.findall(read(path))) <= labels
 
 
 def _anchors(path: Path) -> set[str]:
@@ -324,6 +334,9 @@ class TestNumbers:
             pinned = re.search(r"^pyroute2==([\d.]+)$", read(ROOT / f"tests/requirements/{lock}.txt"), re.MULTILINE)
             assert pinned
             assert ".".join(pinned[1].split(".")[:parts]) in rows[0][1]
+        between = re.search(r"^PYROUTE2 := (.*)$", read(ROOT / "Makefile"), re.MULTILINE)
+        assert between
+        assert [version for version in between[1].split() if version not in rows[0][1]] == []
 
 
 class TestLayers:

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the guides show, to be done as they say: pieces of code in their order, and the files among them."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import textwrap
+import typing as t
+
+GUIDES = pathlib.Path(__file__).parents[2] / "docs" / "docsite" / "rst"
+_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
+_FILE = re.compile(r"# ([\w/]+\.(?:yml|cfg))\n")
+
+
+def blocks(guide: str, heading: str = "") -> t.Iterator[tuple[str, str]]:
+    """The pieces of code of a guide, or of one part of it, each with its language."""
+    text = (GUIDES / guide).read_text(encoding="utf-8")
+    if heading:
+        _title, *parts = re.split(r"^(.+)\n-+$", text, flags=re.MULTILINE)
+        text = dict(zip(parts[::2], parts[1::2], strict=True))[heading]
+    for kind, block in _BLOCK.findall(text):
+        yield kind, textwrap.dedent(block)
+
+
+def files(guide: str) -> dict[str, str]:
+    """The files that a guide shows, by the path that their first line gives."""
+    return {found[1]: text for _kind, text in blocks(guide) if (found := _FILE.match(text))}
+
+
+def write(guide: str, directory: pathlib.Path) -> None:
+    """Put those files where a controller has them."""
+    for path, text in files(guide).items():
+        (directory / path).parent.mkdir(exist_ok=True)
+        (directory / path).write_text(text, encoding="utf-8")
+
+
+def commands(text: str) -> t.Iterator[tuple[str, list[str]]]:
+    """The commands of a piece of console, each with the lines that it prints."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, *shown = part.strip().splitlines()
+        yield command, shown
