@@ -16,6 +16,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fleetvpn.routing.plugins.module_utils import _run
+from ansible_collections.fleetvpn.routing.plugins.module_utils._host import history
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
@@ -269,3 +270,13 @@ class TestInfo:
     def test_of_a_host_without_sets(self, run: Run) -> None:
         told = run("endpoint_info")
         assert (told["sets"], told["identities"], told["owned"]) == ([], [], [])
+
+    def test_tells_what_was_put_right(self, run: Run, stores: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(history, "OWNER", os.geteuid())
+        run(identities=IDENTITIES)
+        lost, other = (history.Repair(name, history.PUT_BACK, "rule ipv4 2302:") for name in ("main", "second"))
+        for done in ([lost], [lost, other]):
+            history.History(stores.parent).add(done)
+        told = run("endpoint_info")["repairs"]
+        assert [(each["set"], each["times"]) for each in told] == [("second", 1), ("main", 2)]
+        assert [each["set"] for each in run("endpoint_info", set="main")["repairs"]] == ["main"]
