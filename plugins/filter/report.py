@@ -40,12 +40,12 @@ _CHANGE = ("when", "user", "controller", "version")
 def fleet_report(answers: object, when: str = "") -> Entry:
     """All that is told of a fleet: what fleet_state gives, and of each host its map's parts, what stands in the way,
     what was put right and who changed what last. C(answers) are those that fleet_state takes, C(when) is shown as the
-    time of the report. Those who need somebody come first.
+    time of the report. Those who need somebody come first, otherwise they stay in their order.
     """
     fleet = fleet_state(answers)
     given = {str(name): answer for name, answer in t.cast("c.Mapping[object, object]", answers).items()}
     hosts = [{**host, **_details(given[host["name"]])} for host in fleet["hosts"]]
-    return {**fleet, "when": when, "hosts": sorted(hosts, key=lambda host: (ORDER.index(host["state"]), host["name"]))}
+    return {**fleet, "when": when, "hosts": sorted(hosts, key=lambda host: ORDER.index(host["state"]))}
 
 
 def _details(answer: t.Any) -> Entry:
