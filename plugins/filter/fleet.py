@@ -30,13 +30,21 @@ def fleet_state(answers: object) -> Entry:
     """
     if not isinstance(answers, c.Mapping):
         raise AnsibleFilterError("fleet_state: takes a dictionary of host names and results of endpoint_info")
-    hosts = [_host(str(name), answer) for name, answer in answers.items()]
+    hosts = [_read(str(name), answer) for name, answer in answers.items()]
     counts = collections.Counter(host["state"] for host in hosts)
     return {
         "hosts": hosts,
         "counts": {state: counts[state] for state in (PROVEN, PENDING, WRONG, DRIFTED, WAITING)},
         "ok": not any(host["state"] in _BAD for host in hosts),
     }
+
+
+def _read(name: str, answer: t.Any) -> Entry:
+    """A host may say anything, and must not spoil what is told of the others."""
+    try:
+        return _host(name, answer)
+    except (AttributeError, KeyError, TypeError):
+        return _entry(name, WRONG, ["gave an answer that cannot be read"])
 
 
 def _host(name: str, answer: t.Any) -> Entry:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import typing as t
 
@@ -15,6 +16,7 @@ from ._converge import Request, converge
 from ._converge import Result as Found
 from ._daemons import find_daemons
 from ._errors import InvalidInput, RoutingError
+from ._host.history import History
 from ._names import Names
 from ._read import FAMILIES
 from ._record import Record, objects_of
@@ -61,8 +63,15 @@ def tell(context: Context) -> Result:
                 "foreign": _listed(each for each in objects if each.protocol not in {*owned, KERNEL}),
                 "findings": [finding.as_result() for finding in audit(view)],
                 "conflicts": _conflicts(rules, routes, [record for _store, record in records.values()], owned),
+                "repairs": _repairs(context.netns, context.params["set"]),
             }
         )
+
+
+def _repairs(netns: str | None, wanted: str | None) -> list[Entry]:
+    """What the watch had to put right since the boot."""
+    history = History(Host(None, netns).runtime)
+    return [dataclasses.asdict(repair) for repair in history.read() if wanted in (None, repair.set)]
 
 
 def _chosen(context: Context) -> dict[str, tuple[Store, Record]]:

@@ -161,6 +161,31 @@ conflicts:
     text:
       description: The object as iproute2 writes it.
       type: str
+repairs:
+  description: What the watch of the program on the host had to put right since the boot, the last first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    set:
+      description: The set whose object it was.
+      type: str
+    done:
+      description: V(put back) for what was gone or changed, V(removed) for what carried the number of a set and was
+        none of its objects.
+      type: str
+    object:
+      description: The object, with its kind and family.
+      type: str
+    first:
+      description: When it was done first, in ISO 8601.
+      type: str
+    last:
+      description: When it was done last.
+      type: str
+    times:
+      description: How often it was done.
+      type: int
 """
 
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT_INFO

@@ -11,22 +11,25 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import typing as t
 import xml.etree.ElementTree as ET
 
+import markupsafe
 import pytest
 
+from tests.functional.onhost import eventually, provide_pyroute2
+from tests.functional.playbooks import play
+from tests.functional.watching import Watch
 from tests.lab import Client, Lab
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
 COUNT = 8
 CANARY, FOREIGN, AWAY, BROKEN, LAPTOP = 0, 2, 3, 4, 6
 # Of a bad host: a rule that sends everything of ours elsewhere, ahead of our block.
 IN_THE_WAY = "pref 1000 from all lookup 77 proto 99"
+# A device's name as somebody may have it who wants to put something into the report.
+HOSTILE = '"><i>{{9*9}}'
 IDENTITIES = [
     {"name": "outside", "interface": "auto"},
     {"name": "inside", "tunnel": {"type": "wireguard", "connection": "{{ lab_connection }}"}, "interface": "vpn0"},
@@ -54,24 +57,7 @@ class Fleet:
 
     def play(self, playbook: str, **variables: t.Any) -> tuple[int, str]:
         """Run a playbook of the collection; its exit status, and what it said."""
-        done = subprocess.run(
-            [
-                str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", "inventory.yml", f"fleetvpn.routing.{playbook}", "--extra-vars", json.dumps(variables)),
-            ],
-            cwd=self.directory,
-            env={
-                **os.environ,
-                "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build" / "collections"),
-                "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_PIPELINING": "1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        return play(self.directory, playbook, **variables)
 
     def declared(self) -> list[int]:
         """The hosts that have rules of ours."""
@@ -88,6 +74,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
     with Lab() as lab:
         made = Fleet(lab, tmp_path_factory.mktemp("controller"))
         made.clients[FOREIGN].host.shell(f"ip rule add {IN_THE_WAY}; ip route add default dev vpn0 table 77")
+        made.clients[FOREIGN].host.run(["ip", "rule", "add", "pref", "1001", "iif", HOSTILE, "lookup", "77"])
         made.clients[AWAY].host.shell("ip link set vpn0 down")
         made.host_vars(BROKEN, endpoint_host_identities=[{"name": "outside", "table": 99999999999}])
         made.host_vars(LAPTOP, ansible_lab_pid=4194303)
@@ -130,8 +117,31 @@ def test_verify_names_exactly_those(fleet: Fleet) -> None:
     assert [case.get("name") for case in suite if case.find("failure") is not None] == [f"h{FOREIGN}", f"h{BROKEN}"]
 
 
+def test_the_report_shows_exactly_those(fleet: Fleet) -> None:
+    host = fleet.clients[CANARY].host
+    provide_pyroute2(host)
+    watch = Watch(host)
+    before = _rules(fleet.clients[CANARY])
+    host.run(["ip", "rule", "del", "pref", str(before[0]["priority"])])
+    eventually(lambda: _rules(fleet.clients[CANARY]) == before)
+    watch.end()
+    status, text = fleet.play("report")
+    assert status == 0, text
+    told = json.loads((fleet.directory / "fleet-report.json").read_text())
+    hosts = {host["name"]: host for host in told["hosts"]}
+    bad = {name: host["state"] for name, host in hosts.items() if host["state"] != "proven"}
+    assert bad == {f"h{FOREIGN}": "wrong", f"h{AWAY}": "pending", f"h{BROKEN}": "wrong", f"h{LAPTOP}": "waiting"}
+    assert [repair["times"] for repair in hosts["h0"]["repairs"]] == [1]
+    assert {path["verdict"] for path in hosts["h0"]["paths"]} == {"proven"}
+    assert any(HOSTILE in finding["object"] for finding in hosts[f"h{FOREIGN}"]["findings"])
+    page = (fleet.directory / "fleet-report.html").read_text()
+    assert page.count('<details class="host proven">') == COUNT - len(bad)
+    assert str(markupsafe.escape(HOSTILE)) in page
+    assert "<i>" not in page
+
+
 def test_a_second_run_after_the_repair_finishes_what_is_missing(fleet: Fleet) -> None:
-    fleet.clients[FOREIGN].host.shell("ip rule del pref 1000")
+    fleet.clients[FOREIGN].host.shell("ip rule del pref 1000; ip rule del pref 1001")
     fleet.clients[AWAY].host.shell("ip link set vpn0 up")
     (fleet.directory / "host_vars" / f"h{BROKEN}.yml").unlink()
     fleet.host_vars(LAPTOP, ansible_lab_pid=fleet.clients[LAPTOP].host.pid)

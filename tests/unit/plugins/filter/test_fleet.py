@@ -91,6 +91,12 @@ def test_junit_holds_whatever_a_host_says() -> None:
     assert cases["laptop"] == ["skipped"]
 
 
+@pytest.mark.parametrize("said", [{"sets": "proven"}, {"sets": [7]}, {"sets": [{"state": []}]}, {"sets": [{}]}])
+def test_a_host_that_says_anything_does_not_spoil_the_others(said: dict[str, t.Any]) -> None:
+    bad, good = fleet_state({"bad": said, "good": HOSTS["good"]})["hosts"]
+    assert (bad["state"], good["state"]) == ("wrong", "proven")
+
+
 @pytest.mark.parametrize("wrong", [[], "host", None])
 def test_what_is_no_dictionary_of_hosts_is_refused(wrong: object) -> None:
     with pytest.raises(AnsibleFilterError, match="takes a dictionary"):

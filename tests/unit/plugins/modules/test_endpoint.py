@@ -14,12 +14,16 @@ import typing as t
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fleetvpn.routing.plugins.module_utils import _run
+from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
+from ansible_collections.fleetvpn.routing.plugins.module_utils._host import history
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store, all_stores, store_for
+from ansible_collections.fleetvpn.routing.plugins.module_utils._validate import foresee
 
 from tests.fakes.kernel import MemoryKernel
 
@@ -269,3 +273,36 @@ class TestInfo:
     def test_of_a_host_without_sets(self, run: Run) -> None:
         told = run("endpoint_info")
         assert (told["sets"], told["identities"], told["owned"]) == ([], [], [])
+
+    def test_tells_what_was_put_right(self, run: Run, stores: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(history, "OWNER", os.geteuid())
+        run(identities=IDENTITIES)
+        lost, other = (history.Repair(name, history.PUT_BACK, "rule ipv4 2302:") for name in ("main", "second"))
+        for done in ([lost], [lost, other]):
+            history.History(stores.parent).add(done)
+        told = run("endpoint_info")["repairs"]
+        assert [(each["set"], each["times"]) for each in told] == [("second", 1), ("main", 2)]
+        assert [each["set"] for each in run("endpoint_info", set="main")["repairs"]] == ["main"]
+
+
+class TestForesee:
+    """The plan that is made without a host is the one that module endpoint announces on a host that has nothing."""
+
+    @pytest.fixture
+    def kernel(self) -> MemoryKernel:
+        return MemoryKernel()
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"identities": IDENTITIES},
+            {"identities": [{"name": "inside", "pools": ["10.9.0.0/16", "2001:db8:9::/48"], "gateway": ["none"]}]},
+            {"rules": [{"family": "ipv4", "priority": 1500, "table": "77"}], "numbers": {"priority_base": 5000}},
+            {"identities": IDENTITIES, "state": "absent"},
+        ],
+    )
+    def test_says_what_the_module_announces(self, run: Run, options: dict[str, t.Any]) -> None:
+        announced = run(**options, _ansible_check_mode=True)["plan"]
+        validated = ArgumentSpecValidator(ENDPOINT).validate(options).validated_parameters
+        assert [step for step in foresee(validated) if step["kind"] != "table"] == announced
+        assert bool(announced) is ("state" not in options)
