@@ -59,10 +59,21 @@ def tell(context: Context) -> Result:
                 "paths": [path for entry in sets for path in entry.pop("paths")],
                 "owned": _listed(each for each in objects if each.protocol in owned),
                 "foreign": _listed(each for each in objects if each.protocol not in {*owned, KERNEL}),
+                "proposal": None
+                if any(store.names() for store in all_stores(context.netns))
+                else _proposed(context, kernel),
                 "findings": [finding.as_result() for finding in audit(view)],
                 "conflicts": _conflicts(rules, routes, [record for _store, record in records.values()], owned),
             }
         )
+
+
+def _proposed(context: Context, kernel: Kernel) -> Entry:
+    """What a host without a set could declare."""
+    from ._discover import look  # of the few that ask for it
+    from ._proposal import propose
+
+    return propose(look(kernel, context.netns, pathlib.Path(context.root))).as_result()
 
 
 def _chosen(context: Context) -> dict[str, tuple[Store, Record]]:
