@@ -11,9 +11,9 @@ import pathlib
 import typing as t
 
 from ._errors import NotPermitted
-from ._proposal import Seen
 from ._read import FAMILIES, KERNEL, read_facts
 from ._recipe.facts import looks_like_tunnel
+from ._seen import Seen
 from ._surroundings import Host
 from ._tunnels.running import find_running
 

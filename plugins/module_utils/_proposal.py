@@ -17,50 +17,24 @@ import re
 import typing as t
 
 from ._model.declaration import NAME, RESERVED, Numbers
-from ._model.fields import DEFAULT, family_of
+from ._model.fields import DEFAULT, FAMILY_NAMES
 from ._model.rule import Rule
 from ._recipe.facts import (
     LINK_SCOPE,
     LOOPBACK,
     MAIN,
-    WIDTH,
-    Facts,
-    by_nexthop,
     covers,
     devices_of,
-    looks_like_tunnel,
     uplink_devices,
 )
+from ._seen import Seen, by_source_alone, is_address
 
 if t.TYPE_CHECKING:
-    from ._model.route import Route
-    from ._model.state import Address, Policy
     from ._tunnels.client import Client
 
 BLOCK = 1000
 INTERNAL_KINDS = ("bridge", "dummy", "vrf")
 HALVES = ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "2000::/3")
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """A host as it is found."""
-
-    facts: Facts
-    rules: t.Sequence[Rule] = ()  # of others than the kernel
-    tables: t.Mapping[int, t.Sequence[Route]] = dataclasses.field(default_factory=dict)  # that those look up
-    clients: t.Mapping[str, Client] = dataclasses.field(default_factory=dict)  # by device
-    policies: t.Sequence[Policy] = ()  # of IPsec, for what this host sends
-
-    def defaults_of(self, rule: Rule) -> list[Route]:
-        """The defaults of the table that a rule looks up, each nexthop as a route of its own."""
-        found = self.tables.get(rule.table, ()) if rule.table is not None else ()
-        plain = [r for r in found if (r.family, r.dst, r.type) == (rule.family, DEFAULT[rule.family], "unicast")]
-        return [single for route in plain for single in by_nexthop(route)]
-
-    def beyond(self, device: str) -> list[Address]:
-        """The addresses of a device that others than its neighbours may know."""
-        return [address for family in (4, 6) for address in self.facts.on(device, family)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +65,8 @@ class _Way:
 
 def propose(seen: Seen) -> Proposal:
     """What this host could declare."""
-    uplinks = _uplinks(seen)
-    tunnels = [device for device in _tunnels(seen) if device not in uplinks]
+    uplinks = seen.uplinks()
+    tunnels = [device for device in seen.tunnels() if device not in uplinks]
     ways = [*_uplink_ways(seen, uplinks), *_tunnel_ways(seen, tunnels), *_policy_based(seen, tunnels)]
     replaced = [(rule, way) for rule in seen.rules for way in ways if _does(way, rule, seen)]
     numbers = _ahead_of([rule for rule, _way in replaced])
@@ -113,49 +87,6 @@ def propose(seen: Seen) -> Proposal:
     return Proposal(declaration, tuple(dict.fromkeys(remarks)))
 
 
-# --- devices ---------------------------------------------------------------------------------------------------------
-
-
-def _uplinks(seen: Seen) -> list[str]:
-    """Devices of main's defaults; those that a hand-made table, a lease or a router advertisement has a gateway for."""
-    facts = seen.facts
-    by_default = [d for family in (4, 6) for route in facts.defaults(family) for d in devices_of(route)]
-    by_table = [
-        route.dev
-        for rule in seen.rules
-        for route in seen.defaults_of(rule)
-        if route.gateway and _has_address(seen, route)
-    ]
-    by_lease = [link.name for link in facts.links if link.name in facts.leases and seen.beyond(link.name)]
-    found = [device for device in (*by_default, *by_table, *by_lease) if device and not _is_tunnel(seen, device)]
-    return list(dict.fromkeys(found)) or uplink_devices(facts, ())
-
-
-def _has_address(seen: Seen, route: Route) -> bool:
-    """Whether the device of a route has an address to answer from."""
-    return route.dev is not None and bool(seen.beyond(route.dev))
-
-
-def _is_tunnel(seen: Seen, device: str) -> bool:
-    return looks_like_tunnel(seen.facts.link(device))
-
-
-def _tunnels(seen: Seen) -> list[str]:
-    """Tunnels as they look, and devices without a gateway that a hand-made table sends everything to."""
-    by_look = [link.name for link in seen.facts.links if looks_like_tunnel(link)]
-    by_table = [r.dev for rule in seen.rules if rule.src for r in seen.defaults_of(rule) if r.dev and not r.gateway]
-    return [device for device in dict.fromkeys((*by_look, *by_table)) if seen.beyond(device) or _claims(seen, device)]
-
-
-def _claims(seen: Seen, device: str) -> list[str]:
-    """The sources that hand-made rules send by a device."""
-    return [
-        rule.src
-        for rule in seen.rules
-        if rule.src is not None and _by_source_alone(rule) and device in {r.dev for r in seen.defaults_of(rule)}
-    ]
-
-
 # --- identities ------------------------------------------------------------------------------------------------------
 
 
@@ -166,21 +97,22 @@ def _uplink_ways(seen: Seen, uplinks: t.Sequence[str]) -> t.Iterator[_Way]:
             "name": "outside" if alone else _name(device),
             "interface": "auto" if alone and uplink_devices(seen.facts, ()) == [device] else device,
         }
-        gateways = _stated_gateways(seen, device)
+        told, gateways = seen.told_families(device), seen.stated_gateways(device)
+        silent = {address.family for address in seen.beyond(device)} - told - set(gateways)
         if gateways:
-            entry["gateway"] = gateways
-        remark = "looks like a tunnel, and is taken for the uplink since main has no other default"
-        remarks = (f"{device} {remark}",) if _is_tunnel(seen, device) else ()
+            entry["gateway"] = list(gateways.values())
+        if silent:
+            entry["families"] = [FAMILY_NAMES[family] for family in FAMILY_NAMES if family not in silent]
+        remarks = tuple(_open_uplink(device, sorted(silent), by_look=seen.is_tunnel(device)))
         yield _Way(device, entry, tuple(address.address for address in seen.beyond(device)), remarks)
 
 
-def _stated_gateways(seen: Seen, device: str) -> list[str]:
-    """Gateways that only a hand-made table knows: neither main nor a lease would tell them later."""
-    told = {r.family for family in (4, 6) for r in seen.facts.defaults(family) if device in devices_of(r)}
-    told |= {family_of(gateway) for gateway in seen.facts.leases.get(device, ())}
-    found = [r for rule in seen.rules for r in seen.defaults_of(rule) if r.dev == device and r.family not in told]
-    first = {route.family: route.gateway for route in reversed(found) if route.gateway}
-    return [first[family] for family in sorted(first)]
+def _open_uplink(device: str, silent: t.Iterable[int], *, by_look: bool) -> t.Iterator[str]:
+    """What is not known of an uplink."""
+    if by_look:
+        yield f"{device} looks like a tunnel, and is taken for the uplink since main has no other default"
+    for family in silent:
+        yield f"{device} has addresses of IPv{family} and no gateway is known there: add it, and the family to families"
 
 
 def _tunnel_ways(seen: Seen, tunnels: t.Sequence[str]) -> t.Iterator[_Way]:
@@ -188,9 +120,9 @@ def _tunnel_ways(seen: Seen, tunnels: t.Sequence[str]) -> t.Iterator[_Way]:
         entry: dict[str, t.Any] = {"name": "inside" if len(tunnels) == 1 else _name(device)}
         client = seen.clients.get(device)
         entry.update(_tunnel(client, device) if client else {"interface": device, "gateway": "none"})
-        claims = _claims(seen, device)
-        pools = [claim for claim in claims if not _is_address(claim)]
-        elsewhere = _elsewhere(seen, device, [claim.partition("/")[0] for claim in claims if _is_address(claim)])
+        claims = seen.claims(device)
+        pools = [claim for claim in claims if not is_address(claim)]
+        elsewhere = _elsewhere(seen, device, [claim.partition("/")[0] for claim in claims if is_address(claim)])
         if pools:
             entry["pools"] = pools
         if elsewhere:
@@ -232,8 +164,8 @@ def _open(seen: Seen, device: str, client: Client | None, pools: t.Collection[st
 
 def _policy_based(seen: Seen, tunnels: t.Collection[str]) -> t.Iterator[_Way]:
     """IPsec without a device: the addresses of its policies, wherever they sit."""
-    local = [p.src.partition("/")[0] for p in seen.policies if not p.if_id and _is_address(p.src)]
-    found = [a for a in dict.fromkeys(local) if _holder(seen, a) not in (None, *tunnels)]
+    local = [p.src.partition("/")[0] for p in seen.policies if not p.if_id and is_address(p.src)]
+    found = [a for a in dict.fromkeys(local) if seen.holder(a) not in (None, *tunnels)]
     if found:
         entry = {
             "name": "inside" if not tunnels else "ipsec",
@@ -244,14 +176,6 @@ def _policy_based(seen: Seen, tunnels: t.Collection[str]) -> t.Iterator[_Way]:
         }
         remark = "it is IPsec by policies; state pools in place of addresses if the gateway gives them"
         yield _Way("", entry, tuple(found), (remark,))
-
-
-def _holder(seen: Seen, address: str) -> str | None:
-    return next((a.dev for a in seen.facts.addresses if a.address == address), None)
-
-
-def _is_address(prefix: str) -> bool:
-    return ipaddress.ip_network(prefix).prefixlen == WIDTH[family_of(prefix)]
 
 
 def _name(device: str) -> str:
@@ -320,12 +244,6 @@ def _unbound(seen: Seen, tunnels: t.Collection[str]) -> t.Iterator[str]:
             yield f"main sends what has chosen no source by {device}, and it stays so (unbound: keep)"
 
 
-def _by_source_alone(rule: Rule) -> bool:
-    """Whether a rule looks at nothing but where a packet comes from, as an identity does."""
-    plain = Rule(rule.family, rule.priority, table=rule.table, src=rule.src, iif=rule.iif)
-    return rule == plain and rule.src is not None and rule.iif in (None, LOOPBACK)
-
-
 def _about(rule: Rule, seen: Seen, ways: t.Iterable[_Way], base: int) -> str:
     """What becomes of a hand-made rule."""
     where, _colon, text = " ".join(rule.text().split()).partition(": ")
@@ -352,9 +270,9 @@ def _is_wg_quicks(rule: Rule, seen: Seen) -> bool:
 
 def _does(way: _Way, rule: Rule, seen: Seen) -> bool:
     devices = {route.dev for route in seen.defaults_of(rule)}
-    if not _by_source_alone(rule) or devices != {way.device} or rule.src is None:
+    if not by_source_alone(rule) or devices != {way.device} or rule.src is None:
         return False
-    return rule.src in way.sources or (_is_address(rule.src) and covers(_hosts(way), rule.src.partition("/")[0]))
+    return rule.src in way.sources or (is_address(rule.src) and covers(_hosts(way), rule.src.partition("/")[0]))
 
 
 def _hosts(way: _Way) -> list[str]:

@@ -118,7 +118,7 @@ def test_a_file_for_each_host_and_none_over_another(fleet: Fleet) -> None:
     assert inside["tunnel"] == {"type": "openvpn", "connection": fleet.clients[OPENVPN].tunnel.connection}
     assert declared[TWO_UPLINKS]["endpoint_host_identities"] == [
         {"name": "up0", "interface": "up0"},
-        {"name": "up1", "interface": "up1", "gateway": [plan.in_lan(1, 1)[0]]},
+        {"name": "up1", "interface": "up1", "gateway": [plan.in_lan(1, 1)[0]], "families": ["ipv4"]},
         wireguard,
     ]
     assert declared[HAND_MADE] == {
@@ -132,6 +132,7 @@ def test_what_it_could_not_decide_is_said_in_the_file(fleet: Fleet) -> None:
     assert "# - rule 1500: from " in found[f"{HAND_MADE}.yml"]
     assert "ip -4 rule del pref 1500 from " in found[f"{HAND_MADE}.yml"]
     assert "# - rule 1600: from all fwmark 0x5 lookup 100 (IPv4) says what no identity can" in found[f"{HAND_MADE}.yml"]
+    assert "# - up1: up1 has addresses of IPv6 and no gateway is known" in found[f"{TWO_UPLINKS}.yml"]
     assert "state as pools" in found[f"{OPENVPN}.yml"]
     assert "# - " not in found[f"{WIREGUARD}.yml"]
 

@@ -15,8 +15,9 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route impo
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Link, Policy
 from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
-from ansible_collections.fleetvpn.routing.plugins.module_utils._proposal import Proposal, Seen, propose
+from ansible_collections.fleetvpn.routing.plugins.module_utils._proposal import Proposal, propose
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import Facts
+from ansible_collections.fleetvpn.routing.plugins.module_utils._seen import Seen
 from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.client import TABLE_OFF, Client
 
 INNER, OUTER, OUTER2, GATEWAY, GATEWAY2 = "198.51.100.10", "192.0.2.10", "198.18.7.10", "192.0.2.1", "198.18.7.1"
@@ -78,6 +79,13 @@ class TestUplinks:
         host = facts(UP0, UP1, addresses=[ON_UP0, ON_UP1])
         found = identities(host, Rule(4, 32765, src=f"{OUTER2}/32", table=101), tables=[BY_UP1])
         assert found[1] == {"name": "up1", "interface": "up1", "gateway": [GATEWAY2]}
+
+    def test_a_family_without_a_gateway_is_left_out_and_asked_for(self) -> None:
+        six = Address(6, "2001:db8:7::10", 64, "up1")
+        second = dataclasses.replace(DEFAULT, dev="up1", gateway=GATEWAY2, metric=200)
+        found = proposed(facts(UP0, UP1, addresses=[ON_UP0, ON_UP1, six], main=[DEFAULT, second]))
+        assert [each.get("families") for each in found.declaration["identities"]] == [None, ["ipv4"]]
+        assert "up1: up1 has addresses of IPv6 and no gateway is known there" in found.remarks[0]
 
     def test_one_without_a_gateway_is_asked_for(self) -> None:
         found = proposed(facts(UP0, UP1, WG0, addresses=[ON_UP0, ON_UP1, ON_WG0]))
