@@ -21,7 +21,7 @@ import yaml
 from tests.lab import Client, Lab
 from tests.lab import addresses as plan
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 HAND_MADE, TWO_UPLINKS, WIREGUARD, OPENVPN, KNOWN = "hand", "two", "wg", "ovpn", "known"
