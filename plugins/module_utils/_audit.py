@@ -118,7 +118,7 @@ def _rules(view: View) -> t.Iterator[Finding]:
     for rule in view.foreign:
         shown = f"{FAMILY_NAMES[rule.family]}: {' '.join(rule.text().split())}"
         if rule in view.ours:
-            text, advice = "equals one of ours, protocol apart", "remove it: with ours it would not be missed"
+            text, advice = "equals one of ours, protocol apart", "remove it, or set adopt: with ours it is not missed"
             yield Finding("twin", WARNING, shown, text, advice)
         elif rule.priority < first:
             text = f"is asked before our block, which begins at {first}"

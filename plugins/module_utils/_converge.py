@@ -17,6 +17,7 @@ import hashlib
 import json
 import typing as t
 
+from ._adopt import with_twins
 from ._borrowed import groups_before, loosened_sysctls, restored_groups, sysctls_before
 from ._model.guard import Guard
 from ._parse import parse_declaration
@@ -55,7 +56,7 @@ def prepare(kernel: Kernel, host: Surroundings, request: Request) -> Work:
     situation = _look(reading, host, request)
     warnings = [
         *situation.outcome.warnings,
-        *preflight(reading, situation.desired, situation.scope),
+        *preflight(reading, situation.desired, situation.scope, adopt=request.adopt),
         *unencrypted(reading, situation.outcome.ways),
     ]
     if situation.declaration.mark is not None:
@@ -127,10 +128,13 @@ def _named_by_others(host: Surroundings, record: Record | None) -> set[int]:
 
 def _difference(kernel: Readable, situation: Situation, request: Request) -> Plan:
     """The plan from a fresh dump."""
-    plan = make_plan(situation.desired, read_current(kernel, situation.desired, situation.scope))
+    current = read_current(kernel, situation.desired, situation.scope)
+    if request.adopt:
+        current = with_twins(current, kernel, situation.desired, situation.scope)
+    plan = make_plan(situation.desired, current)
     if request.prune or request.absent:
         return plan
-    return Plan(tuple(operation for operation in plan.operations if operation.op != "remove"))
+    return Plan(tuple(o for o in plan.operations if o.op != "remove" or o.adopted))
 
 
 def _record(situation: Situation, request: Request, plan: Plan) -> Record:

@@ -18,6 +18,7 @@ from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
 from ._host import install, program
 from ._model.guard import FAMILY, Guard
+from ._model.operation import with_owner
 from ._record import guard_of
 from ._store import check_name, store_for
 from ._surroundings import Host
@@ -66,6 +67,7 @@ def _request(context: Context) -> Request:
         keep_paths=params["keep_paths"] or [],
         absent=params["state"] == "absent",
         prune=params["prune"],
+        adopt=params["adopt"],
         dry_run=context.check_mode,
         what_if=params["what_if"],
         terms=Terms.of(params["confirm"] or {}, context.netns),
@@ -168,10 +170,9 @@ def _guard_result(found: Found) -> dict[str, str | None]:
 def _displaced(found: Found) -> t.Iterator[str]:
     """What goes: removed objects, and what replaced and moved ones were before."""
     for operation in found.plan.operations:
-        if operation.op == "remove":
-            yield from _lines(operation.target)
-        elif operation.before is not None:
-            yield from _lines(operation.before)
+        gone = operation.displaced()
+        if gone is not None:
+            yield from _lines(gone, foreign=operation.adopted)
     yield from (line[1:] for line in found.names if line.startswith("-"))
 
 
@@ -182,6 +183,8 @@ def _incoming(found: Found) -> t.Iterator[str]:
             yield from _lines(operation.target)
 
 
-def _lines(target: Target) -> list[str]:
-    """An object as a diff shows it."""
-    return target.lines() if isinstance(target, Guard) else [target.text()]
+def _lines(target: Target, *, foreign: bool = False) -> list[str]:
+    """An object as a diff shows it; one that is taken over with its protocol, which tells it from ours."""
+    if isinstance(target, Guard):
+        return target.lines()
+    return [with_owner(target) if foreign else target.text()]

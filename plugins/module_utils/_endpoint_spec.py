@@ -88,6 +88,7 @@ ENDPOINT: Spec = merged(
     {
         "set": {"type": "str", "default": "main"},
         "prune": {"type": "bool", "default": True},
+        "adopt": {"type": "bool", "default": False},
         "paths": paths_spec(),
         "keep_paths": keep_paths_spec(),
         "what_if": {"type": "str", "choices": ["enforce", "report", "skip"], "default": "enforce"},

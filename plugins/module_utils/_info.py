@@ -61,6 +61,9 @@ def tell(context: Context) -> Result:
                 "paths": [path for entry in sets for path in entry.pop("paths")],
                 "owned": _listed(each for each in objects if each.protocol in owned),
                 "foreign": _listed(each for each in objects if each.protocol not in {*owned, KERNEL}),
+                "proposal": None
+                if any(store.names() for store in all_stores(context.netns))
+                else _proposed(context, kernel),
                 "findings": [finding.as_result() for finding in audit(view)],
                 "conflicts": _conflicts(rules, routes, [record for _store, record in records.values()], owned),
                 "repairs": _repairs(context.netns, context.params["set"]),
@@ -72,6 +75,14 @@ def _repairs(netns: str | None, wanted: str | None) -> list[Entry]:
     """What the watch had to put right since the boot."""
     history = History(Host(None, netns).runtime)
     return [dataclasses.asdict(repair) for repair in history.read() if wanted in (None, repair.set)]
+
+
+def _proposed(context: Context, kernel: Kernel) -> Entry:
+    """What a host without a set could declare."""
+    from ._discover import look  # of the few that ask for it
+    from ._proposal import propose
+
+    return propose(look(kernel, context.netns, pathlib.Path(context.root))).as_result()
 
 
 def _chosen(context: Context) -> dict[str, tuple[Store, Record]]:

@@ -178,7 +178,10 @@ class Transaction:
         return self._kernel.tell([request])[0]
 
     def _remove_behind(self, target: Rule, request: bytearray) -> Refused | None:
-        """Remove a rule where the delete would hit another first: that one is put behind it, at no time missing."""
+        """Remove a rule where the delete would hit another first: that one is put behind it, at no time missing.
+
+        Somebody else's is not moved, unless it does the same: a twin without a protocol is hit through ours.
+        """
         before = rules = self._kernel.rules(target.family)
         if not any(_same(rule, target) for rule in rules):
             return Refused(errno.ENOENT)
@@ -186,7 +189,7 @@ class Transaction:
             hit = _hit(target, rules)
             if hit is None or _same(hit, target):
                 return self._kernel.tell([request])[0]
-            if hit.protocol != target.protocol:
+            if hit != target and hit.protocol != target.protocol:
                 return Refused(errno.EBUSY, f"the kernel would remove {hit.text()!r} instead")
             refused = self._move_behind(hit, request)
             if refused is not None:

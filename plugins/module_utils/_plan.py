@@ -10,7 +10,7 @@ nftables table come first and go last. Routes and device groups go in before the
 the routes that replace what main answered before; rules in the order of their desired list (which the recipe makes
 safe), then routes in main that draw unbound traffic. Sysctls change once the rules are there that strict reverse-path
 filtering asks, and back while they still are. What is no longer asked for goes out in the opposite order, the backstop
-of an identity after all else of it.
+of an identity after all else of it. A foreign rule that is taken over goes once ours stands beside it.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Current:
     sysctls: tuple[Sysctl, ...] = ()
     links: tuple[OwnLink, ...] = ()  # that are ours to remove, or that are asked for
     guard: Guard | None = None
+    twins: tuple[Rule | Route, ...] = ()  # foreign, and to be taken over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +80,14 @@ class Plan:
     def as_result(self) -> list[dict[str, t.Any]]:
         """The operations as modules return them."""
         return [
-            {"op": o.op, "kind": o.kind, "family": _family_name(o.target), "text": o.target.text()}
-            for o in self.operations
+            {"op": o.op, "kind": o.kind, "family": _family_name(o.target), "text": o.text()} for o in self.operations
         ]
 
 
 def make_plan(desired: Desired, current: Current) -> Plan:
     """The operations that lead from C(current) to C(desired). Raises Conflict where a foreign route is in the way."""
     _refuse_occupied(desired.routes, current.occupied)
-    incoming, outgoing = _route_changes(desired.routes, current.routes)
+    incoming, outgoing = _route_changes(desired.routes, current.routes, _twin_routes(current))
     steps = [
         *_missing_links(desired.links, current.links),
         *_guard_change(desired.guard, current.guard),
@@ -98,6 +98,7 @@ def make_plan(desired: Desired, current: Current) -> Plan:
         *_settings((*desired.sysctls, *desired.loosened), current.sysctls),
         *(o for o in outgoing if _draws_unbound(o)),
         *_surplus_rules(desired.rules, current.rules),
+        *(Operation("remove", twin, adopted=True) for twin in current.twins if isinstance(twin, Rule)),
         *_settings(desired.restored, current.groups),
         *(o for o in outgoing if not _draws_unbound(o)),
         *_surplus_links(desired.links, current.links),
@@ -147,7 +148,7 @@ def _refuse_occupied(desired: t.Iterable[Route], occupied: t.Iterable[Route]) ->
                 f"stands in the way of {route.text()!r} and belongs to protocol {foreign[route.key].protocol}",
                 field=f"table {route.table}",
                 value=foreign[route.key].text(),
-                accepted="another table, or that route removed by its owner",
+                accepted="another table, that route removed by its owner, or adopt: true if it leads the same way",
             )
 
 
@@ -173,10 +174,17 @@ def _settings(desired: t.Sequence[Setting], current: t.Sequence[Setting]) -> t.I
             yield Operation("set", entry, found[entry.name])
 
 
-def _route_changes(desired: t.Sequence[Route], current: t.Sequence[Route]) -> tuple[list[Operation], list[Operation]]:
+def _twin_routes(current: Current) -> dict[object, Route]:
+    return {twin.key: twin for twin in current.twins if isinstance(twin, Route)}
+
+
+def _route_changes(
+    desired: t.Sequence[Route], current: t.Sequence[Route], twins: t.Mapping[object, Route]
+) -> tuple[list[Operation], list[Operation]]:
     """Additions and replacements in one list, removals in the other.
 
-    IPv6 may hold several routes of one key, by several devices; then one of them is kept or replaced.
+    IPv6 may hold several routes of one key, by several devices; then one of them is kept or replaced. A twin is
+    replaced in its place, so that there is always a route.
     """
     present: dict[object, list[Route]] = collections.defaultdict(list)
     for route in current:
@@ -186,7 +194,8 @@ def _route_changes(desired: t.Sequence[Route], current: t.Sequence[Route]) -> tu
         held = present[route.key]
         kept = next((other for other in held if route.satisfied_by(other)), held[0] if held else None)
         if kept is None:
-            incoming.append(Operation("add", route))
+            twin = twins.get(route.key)
+            incoming.append(Operation("replace", route, twin, adopted=True) if twin else Operation("add", route))
             continue
         if not route.satisfied_by(kept):
             incoming.append(Operation("replace", route, kept))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ._adopt import is_twin
 from ._errors import Conflict, NotPermitted, NotSupported
 from ._model.guard import Guard
 from ._model.operation import LinkGroup, OwnLink, Sysctl
@@ -142,14 +143,15 @@ def foreign_tables(kernel: Readable, scope: Scope) -> set[int]:
     return {rule.table for rule in rules if rule.table is not None and rule.protocol != scope.numbers.protocol}
 
 
-def preflight(kernel: Readable, desired: Desired, scope: Scope) -> list[str]:
-    """Refuse a host whose C(local) rule is not in front; name the foreign rules ahead of ours, and twins."""
+def preflight(kernel: Readable, desired: Desired, scope: Scope, *, adopt: bool = False) -> list[str]:
+    """Refuse a host whose C(local) rule is not in front; name the foreign rules ahead of ours, and twins that stay."""
     warnings = []
     wanted = set(desired.rules)
     for family in sorted({rule.family for rule in wanted}):
         rules = kernel.rules(family)
         _refuse_late_local(rules, family, scope.numbers.priority_base)
-        warnings += [text for rule in rules if (text := _in_the_way(rule, wanted, scope)) is not None]
+        staying = [rule for rule in rules if not (adopt and is_twin(rule, wanted, scope))]
+        warnings += [text for rule in staying if (text := _in_the_way(rule, wanted, scope)) is not None]
         if any(rule.family == family and rule.table == MAIN for rule in wanted):
             warnings += _error_routes(kernel.routes(family, table=MAIN), scope.numbers.protocol)
     return list(dict.fromkeys(warnings))

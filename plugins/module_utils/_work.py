@@ -82,6 +82,7 @@ class Request:
     paths: t.Sequence[t.Mapping[str, t.Any]] = ()
     absent: bool = False
     prune: bool = True
+    adopt: bool = False  # whether foreign twins are taken over
     dry_run: bool = False
     keep_paths: t.Sequence[t.Mapping[str, t.Any]] = ()
     what_if: str = SKIP

@@ -289,6 +289,20 @@ options:
     description: Remove what the set owns and the declaration does not ask for any more.
     type: bool
     default: true
+  adopt:
+    description:
+      - Take over what somebody else made and this declaration asks for. That is a rule that equals one of the set but
+        for its protocol, and a route in a table of the set that leads the same way to the same destination with the
+        same metric. A rule is removed once that of the set stands beside it, a route is exchanged in one step, so that
+        at no time either is missing.
+      - Unless it is set, such a rule is named in a warning and stays, and such a route is refused. What belongs to
+        another set or to the kernel itself is never taken over.
+      - What was taken over belongs to the set. It goes when the set goes or does not ask for it any more, and nothing
+        puts back what was there before; only a change that fails, or that is not confirmed, does.
+      - It is done by this task alone, not by the program on the host. Whatever made the rule or route has to be told as
+        well, or it makes it anew at its next start.
+    type: bool
+    default: false
   what_if:
     description:
       - What becomes of a change that would go wrong. Before anything is changed, and in check mode, the kernel is asked
@@ -426,7 +440,9 @@ plan:
       description: V(ipv4), V(ipv6), or nothing.
       type: str
     text:
-      description: The object as iproute2 writes it, with numbers for the names of tables.
+      description:
+        - The object as iproute2 writes it, with numbers for the names of tables. A foreign rule that O(adopt) removes
+          has its protocol with it.
       type: str
       sample: "2301:\tfrom 198.51.100.10 iif lo lookup 2002"
 identities:

@@ -39,6 +39,10 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ routing.findings | rejectattr('severity', 'equalto', 'info') }}"
 
+- name: Show what a host without a declaration could declare
+  ansible.builtin.debug:
+    var: routing.proposal
+
 - name: Show the identities that are not proven
   ansible.builtin.debug:
     msg: "{{ routing.identities | rejectattr('verdict', 'equalto', 'proven') | map(attribute='key') }}"
@@ -141,6 +145,28 @@ findings:
     advice:
       description: What to do.
       type: str
+proposal:
+  description:
+    - For a host that has no set, what it could declare, from its devices, addresses and defaults, the VPN clients that
+      run, and hand-made rules. Nothing for a host that has one.
+    - It is a beginning, to be read by somebody who knows the host. Playbook C(fleetvpn.routing.discover) writes it as a
+      file of host variables.
+  returned: success
+  type: dict
+  contains:
+    declaration:
+      description:
+        - Options of M(fleetvpn.routing.endpoint). There is always C(identities); C(numbers) or C(adopt) are there where
+          hand-made rules stand ahead of where a set begins.
+      type: dict
+      sample:
+        identities:
+          - {name: outside, interface: auto}
+          - {name: inside, tunnel: {type: wireguard, connection: wg0}}
+    remarks:
+      description: What could not be decided, and what becomes of each hand-made rule, a line each.
+      type: list
+      elements: str
 conflicts:
   description: Those of RV(foreign) that are in the way.
   returned: success

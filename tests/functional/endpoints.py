@@ -147,9 +147,9 @@ class Sockets:
 
     def ways(self, destinations: t.Sequence[str]) -> dict[str, str]:
         """For each destination and kind of socket the answer of a connect, and the packets seen."""
-        with inside(self._netns), _tap() as tap:
+        with inside(self._netns), tap_all() as tap:
             made = {f"{kind} {to}": self._source(to, kind) for to in destinations for kind in ("udp", "tcp", "sendto")}
-            seen = sorted({packet for packet in _received(tap) if packet[1] in destinations})
+            seen = sorted({packet for packet in received(tap) if packet[1] in destinations})
         return {**made, **{f"packet {source} {to}": f"{dev}" for source, to, dev in seen}}
 
     def _source(self, to: str, kind: str) -> str:
@@ -170,13 +170,14 @@ class Sockets:
             return str(made.getsockname()[0])
 
 
-def _tap() -> socket.socket:
+def tap_all() -> socket.socket:
+    """A socket that is given a copy of every packet, for `received`."""
     everything = 3
     return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(everything))
 
 
-def _received(tap: socket.socket) -> t.Iterator[tuple[str, str, str]]:
-    """Source, destination and device of what left."""
+def received(tap: socket.socket) -> t.Iterator[tuple[str, str, str]]:
+    """Source, destination and device of what has left since."""
     while True:
         try:
             packet, (device, protocol, kind, *_rest) = tap.recvfrom(256)

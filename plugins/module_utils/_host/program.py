@@ -27,6 +27,7 @@ PACKAGE = __name__.rpartition("._host.")[0]
 SHEBANG = b"#!/usr/bin/python3 -I\n"
 # All that _host.cli imports; a test compares. Listed, since to find out takes longer than a run without changes may.
 MODULES = (
+    "_adopt",
     "_borrowed",
     "_confirm",
     "_controller",

@@ -59,17 +59,26 @@ Target = t.Union[Rule, Route, LinkGroup, Sysctl, OwnLink, Guard]
 class Operation:
     """C(op) is add, replace, remove (rules, routes, links, guard) or set (groups, sysctls, links that are down or up).
 
-    C(before) is what is displaced.
+    C(before) is what is displaced. C(adopted) says that what goes is somebody else's, and equal to what is asked for.
     """
 
     op: str
     target: Target
     before: Target | None = None
+    adopted: bool = False
 
     @property
     def kind(self) -> str:
         """rule, route, group, sysctl, link or guard."""
         return _KINDS[type(self.target)]
+
+    def text(self) -> str:
+        """The target as iproute2 writes it; with the protocol where that is all that tells it from one of ours."""
+        return with_owner(self.target) if self.adopted and self.op == "remove" else self.target.text()
+
+    def displaced(self) -> Target | None:
+        """What is not there any more afterwards, or not as it was."""
+        return self.target if self.op == "remove" else self.before
 
     def inverse(self) -> Operation:
         """The operation that takes this one back."""
@@ -80,3 +89,9 @@ class Operation:
         if self.before is None:
             raise ValueError(f"{self.op} without what was there before has no inverse")
         return Operation(self.op, self.before, self.target)
+
+
+def with_owner(target: Target) -> str:
+    """A rule or route with the number of its protocol, as `ip -N -d` shows it."""
+    owner = f" proto {target.protocol}" if isinstance(target, (Rule, Route)) else ""
+    return f"{target.text()}{owner}"

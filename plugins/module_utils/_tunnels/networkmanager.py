@@ -17,6 +17,7 @@ import socket
 import subprocess
 import typing as t
 
+from .._model.declaration import TUNNEL_TYPES
 from .client import NETWORKMANAGER, Client, Wanted
 
 if t.TYPE_CHECKING:
@@ -67,6 +68,19 @@ def find(wanted: Wanted, tunnel_type: str, root: pathlib.Path) -> Client | None:
     return _KNOWN[key].client
 
 
+def active(root: pathlib.Path, holder: t.Callable[[str], str | None]) -> list[tuple[str, str, str]]:
+    """Name, type and device of the connections to VPNs that are up, of the types that declarations know."""
+    told = _nmcli(root, "--fields", "NAME,TYPE", "connection", "show", "--active") or []
+    names = [name for name, _sep, kind in (line.rpartition(":") for line in told) if kind in ("vpn", "wireguard")]
+    found = []
+    for name in names:
+        profile = _ask(name, root)
+        device = _device(profile, Wanted(name, name, None, holder))
+        if profile is not None and profile.type in TUNNEL_TYPES and device is not None:
+            found.append((name, profile.type, device))
+    return found
+
+
 def _device(profile: Profile | None, wanted: Wanted) -> str | None:
     if profile is None:
         return None
@@ -84,12 +98,17 @@ def _index(device: str | None) -> int:
 
 def _ask(name: str, root: pathlib.Path) -> Profile | None:
     """What nmcli tells. Nothing that it does not show by itself is asked for, so that no secret is."""
+    told = _nmcli(root, "--mode", "multiline", "--fields", _FIELDS, "connection", "show", "id", name)
+    return None if told is None else _profile([line.partition(":")[::2] for line in told])
+
+
+def _nmcli(root: pathlib.Path, *arguments: str) -> list[str] | None:
+    """The lines of its answer; None where NetworkManager does not run, or does not know."""
     if not ((root / RUNNING).is_dir() and (root / NMCLI).exists()):
         return None
-    options = ["--terse", "--escape", "no", "--mode", "multiline", "--fields", _FIELDS]
     try:
         done = subprocess.run(
-            [str(root / NMCLI), *options, "connection", "show", "id", name],
+            [str(root / NMCLI), "--terse", "--escape", "no", *arguments],
             capture_output=True,
             text=True,
             check=True,
@@ -98,7 +117,7 @@ def _ask(name: str, root: pathlib.Path) -> Profile | None:
         )
     except (OSError, subprocess.SubprocessError):  # it does not run yet, or has no such connection
         return None
-    return _profile([line.partition(":")[::2] for line in done.stdout.splitlines()])
+    return done.stdout.splitlines()
 
 
 def _profile(fields: t.Sequence[tuple[str, str]]) -> Profile:

@@ -74,13 +74,13 @@ def _running(name: str | None, root: pathlib.Path) -> str | None:
         if words[0].rpartition("/")[2] != PPPD:
             continue
         named = {value.rpartition("/")[2] for option, value in zip(words, words[1:]) if option in _NAMING}
-        devices = [path.stem for path in _pid_files(root) if process_file(path).split() == [process.name.encode()]]
+        devices = [path.stem for path in pid_files(root) if process_file(path).split() == [process.name.encode()]]
         if name in named and devices:
             return devices[0]
     return None
 
 
-def _pid_files(root: pathlib.Path) -> list[pathlib.Path]:
+def pid_files(root: pathlib.Path) -> list[pathlib.Path]:
     """Those of pppd 2.4 are in /run, those of 2.5 in /run/pppd."""
     return sorted([*(root / "run").glob("*.pid"), *(root / "run/pppd").glob("*.pid")])
 

@@ -186,3 +186,23 @@ class TestSecondLook:
     def test_nor_does_a_plan_that_changes_rules(self) -> None:
         rules = [o for o in make_plan(whole(), Current()).operations if isinstance(o.target, Rule)]
         assert {o.op for o in rules} == {"add"}
+
+
+TWIN = dataclasses.replace(T_I, src=None, protocol=3)
+OURS = Rule(4, 1500, src="198.51.100.10/32", table=100, protocol=151)
+
+
+def test_a_rule_is_taken_over_behind_ours_and_a_route_in_its_place() -> None:
+    theirs = dataclasses.replace(OURS, protocol=3)
+    plan = make_plan(Desired((OURS,), (T_I,)), Current(twins=(theirs, TWIN)))
+    assert [(o.op, o.target, o.before, o.adopted) for o in plan.operations] == [
+        ("replace", T_I, TWIN, True),
+        ("add", OURS, None, False),
+        ("remove", theirs, None, True),
+    ]
+    assert [o.target.protocol for o in plan.inverse().operations if isinstance(o.target, (Rule, Route))] == [3, 151, 3]
+
+
+def test_what_is_taken_over_is_told_from_ours_by_its_owner() -> None:
+    plan = make_plan(Desired((OURS,)), Current((OURS,), twins=(dataclasses.replace(OURS, protocol=0),)))
+    assert [step["text"] for step in plan.as_result()] == [f"{OURS.text()} proto 0"]
