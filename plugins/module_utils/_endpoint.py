@@ -7,12 +7,11 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import typing as t
 
 from ._confirm import Armed, Terms, make_way
-from ._controller import controller
+from ._controller import author
 from ._converge import Request, converge, prepare
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
@@ -21,7 +20,7 @@ from ._model.guard import FAMILY, Guard
 from ._record import guard_of
 from ._store import check_name, store_for
 from ._surroundings import Host
-from ._version import VERSION
+from ._suspension import refuse_suspended
 from ._worker import Result
 
 if t.TYPE_CHECKING:
@@ -37,6 +36,7 @@ def ensure_endpoint(context: Context) -> Result:
     """The work of module C(endpoint)."""
     params = context.params
     check_name(params["set"])
+    refuse_suspended(context.netns)
     request = _request(context)
     with context.open_kernel() as kernel:
         host = _host(context, kernel)
@@ -45,6 +45,7 @@ def ensure_endpoint(context: Context) -> Result:
         if context.check_mode or (work.idle and not (files and files.plan)):
             return as_result(work.run(), host, files, request.name)
         with host.lock():
+            refuse_suspended(context.netns)
             make_way(kernel, host)
             host = _host(context, kernel)  # what it had read may have changed meanwhile
             found = converge(kernel, host, request)
@@ -105,12 +106,6 @@ def _given(value: t.Any) -> t.Any:
     if isinstance(value, list):
         return [_given(item) for item in value]
     return value
-
-
-def author() -> dict[str, str]:
-    """Who changed what last, as far as the host can tell."""
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
-    return {"user": user, "controller": controller(), "version": VERSION}
 
 
 def as_result(found: Found, host: Host, files: install.Installation | None, name: str) -> Result:

@@ -39,6 +39,7 @@ MODULES = (
     "_host.apply",
     "_host.cli",
     "_host.daemons",
+    "_host.due",
     "_host.ear",
     "_host.history",
     "_host.hook",
@@ -108,6 +109,7 @@ MODULES = (
     "_sets",
     "_store",
     "_surroundings",
+    "_suspension",
     "_switch",
     "_sysctl",
     "_tunnels",
@@ -130,7 +132,7 @@ _VERSION_FILE = "_version"
 _MAIN = f"""\
 import sys
 
-if sys.argv[1:2] in (["confirm"], ["restore"]):  # without what the other commands take long to import
+if sys.argv[1:2] in (["confirm"], ["restore"], ["wake"]):  # without what the other commands take long to import
     from {PACKAGE}._host.window import main
 else:
     from {PACKAGE}._host.cli import main

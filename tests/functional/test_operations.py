@@ -1,0 +1,209 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator does on a host in an incident, with the program alone: suspend, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+import pytest
+
+from tests.functional.onhost import (
+    FAR,
+    IDENTITIES,
+    INSIDE,
+    REPOSITORY,
+    SETS,
+    TUNNEL,
+    UPLINK,
+    connect,
+    declare,
+    eventually,
+    hosts,
+    program,
+    reboot,
+    rules,
+    seen,
+    status,
+    way,
+)
+from tests.functional.watching import Watch
+from tests.lab import Host
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+DISABLED = "/etc/fleetvpn/disabled"
+# Everything that is ever changed on a host: rules, routes, device groups, sysctls, a device of our own, the guard.
+FIRST: dict[str, t.Any] = {
+    "identities": [IDENTITIES[0], {**IDENTITIES[1], "destinations": ["10.77.0.0/16"]}],
+    "unbound": "inside",
+    "unbound_backstop": True,
+    "sysctls": ["rp_filter"],
+}
+SECOND: dict[str, t.Any] = {
+    "set": "second",
+    "identities": [{"name": "third", "interface": "fvtvpn1", "gateway": "none", "addresses": ["10.8.0.1"]}],
+    "sysctls": ["rp_filter"],
+}
+# The kernel adds routes for link-local addresses when it has seen that nobody else has them.
+_STATE = """
+for family in -4 -6; do ip -N $family rule; ip -N $family route show table all | grep -v fe80: ; done
+ip -N -o link | sed 's/^[0-9-]*: //; s/state [^ ]*//; s/link.*//'
+nft -s list ruleset
+grep -r . /proc/sys/net/ipv4/conf/*/rp_filter /etc/iproute2
+"""
+
+
+@pytest.fixture
+def make() -> t.Iterator[t.Callable[[str], Host]]:
+    with hosts() as maker:
+        yield maker
+
+
+@pytest.fixture
+def host(make: t.Callable[[str], Host]) -> Host:
+    """A host with its VPN up, a strict filter, and nothing of ours."""
+    host = make("h")
+    connect(host, INSIDE)
+    host.shell(f"echo 1 >/proc/sys/net/ipv4/conf/{UPLINK}/rp_filter")
+    return host
+
+
+def state(host: Host) -> list[str]:
+    """All that a host is, as far as routing is concerned."""
+    return sorted(host.shell(_STATE).splitlines())
+
+
+def differs(host: Host, before: list[str]) -> list[str]:
+    """What is not as it was."""
+    now = state(host)
+    return [f"-{line}" for line in before if line not in now] + [f"+{line}" for line in now if line not in before]
+
+
+def ours(host: Host) -> list[str]:
+    """Our rules."""
+    return [line for line in rules(host) if "proto 151" in line]
+
+
+class TestSuspended:
+    def test_is_the_host_to_the_letter_and_comes_back_to_the_letter(self, host: Host) -> None:
+        before = state(host)
+        declare(host, **FIRST)
+        declare(host, **SECOND)
+        with_us = state(host)
+        records = {name: seen(host, f"{SETS}/{name}.json").read_bytes() for name in ("main", "second")}
+        done = program(host, "suspend")
+        assert (done.returncode, differs(host, before)) == (0, []), done.stderr
+        assert "main: suspended, " in done.stdout
+        assert "this host is suspended by " in done.stdout
+        assert {name: seen(host, f"{SETS}/{name}.json").read_bytes() for name in records} == records
+        found = status(host)
+        assert (found["state"], found["ok"]) == ("suspended", False)
+        assert "this host is suspended" in program(host, "status").stdout
+        assert program(host, "resume").returncode == 0
+        assert differs(host, with_us) == []
+        assert status(host)["state"] == "proven"
+        told = program(host, "status", "--history").stdout
+        assert [line.split(": ")[1].split(" ")[0] for line in told.splitlines()] == ["resumed", "suspended"]
+
+    def test_stays_so_over_a_boot_an_apply_and_a_play(self, host: Host, make: t.Callable[[str], Host]) -> None:
+        declare(host)
+        assert program(host, "suspend").returncode == 0
+        after = make("after")
+        connect(after, INSIDE)
+        reboot(host, after)
+        done = program(after, "apply")
+        assert (done.returncode, ours(after)) == (0, [])
+        assert "main: is suspended, and so nothing of it is in the kernel" in done.stderr
+        for wanted in ({}, {"check": True}, {"state": "absent"}):
+            refused = declare(after, **wanted)
+            assert refused.get("failed")
+            assert (refused["field"], refused["value"]) == ("suspended", DISABLED)
+            assert "fleetvpn-endpoint resume" in refused["accepted"]
+        assert program(after, "resume").returncode == 0
+        assert way(after, INSIDE) == TUNNEL
+        assert {step["kind"] for step in declare(after)["plan"]} == {"file"}  # a boot brings no units along here
+
+    def test_can_be_done_with_touch_and_rm(self, host: Host) -> None:
+        declare(host)
+        host.shell(f"touch {DISABLED}")
+        assert "suspended until it is resumed" in program(host, "apply").stdout
+        assert ours(host) == []
+        host.shell(f"rm {DISABLED}")
+        assert program(host, "apply").returncode == 0
+        assert way(host, INSIDE) == TUNNEL
+
+    def test_can_be_done_without_the_program(self, host: Host) -> None:
+        """As the guide says."""
+        declare(host)
+        host.shell(f"touch {DISABLED}")
+        guide = (REPOSITORY / "docs/docsite/rst/guide_incident.rst").read_text(encoding="utf-8")
+        commands = [line.strip()[2:] for line in guide.splitlines() if line.startswith(("   # ip ", "   # nft "))]
+        assert len(commands) == 3
+        for command in commands:
+            host.shell(command)
+        assert ours(host) == []
+        assert "fleetvpn" not in host.run(["nft", "list", "tables"]).stdout
+        assert program(host, "apply").returncode == 0
+        assert program(host, "resume").returncode == 0
+        assert way(host, INSIDE) == TUNNEL
+
+    def test_is_left_alone_by_the_watch(self, host: Host) -> None:
+        declare(host)
+        watch = Watch(host)
+        assert program(host, "suspend").returncode == 0
+        host.run(["ip", "addr", "add", "10.9.0.6/32", "dev", TUNNEL])
+        eventually(lambda: any("is suspended" in line for line in watch.lines()))
+        eventually(watch.is_waiting)
+        assert ours(host) == []
+        assert program(host, "resume").returncode == 0
+        assert way(host, "10.9.0.6") == TUNNEL
+        watch.end()
+        kinds = {entry["done"] for entry in status(host)["history"]}
+        assert kinds == {"suspended", "resumed"}
+
+    def test_ends_by_itself(self, host: Host, make: t.Callable[[str], Host]) -> None:
+        declare(host)
+        done = program(host, "suspend", "--for", "3s")
+        assert (done.returncode, ours(host)) == (0, []), done.stderr
+        after = make("after")
+        connect(after, INSIDE)
+        reboot(host, after)
+        assert program(after, "apply").returncode == 0
+        for each in (host, after):
+            eventually(lambda each=each: way(each, INSIDE) == TUNNEL, 60)  # type: ignore[misc]
+            assert not seen(each, DISABLED).exists()
+            eventually(lambda each=each: not seen(each, "/run/fleetvpn/due.json").exists())  # type: ignore[misc]
+        assert "at 20" in program(host, "status", "--history").stdout
+
+    def test_early_leaves_no_process_behind(self, host: Host) -> None:
+        declare(host)
+        program(host, "suspend", "--for", "2h")
+        handle = json.loads(seen(host, "/run/fleetvpn/due.json").read_text())["handle"]
+        assert handle.startswith("process ")
+        program(host, "resume")
+        assert not seen(host, "/run/fleetvpn/due.json").exists()
+        eventually(lambda: "wake" not in host.shell("cat /proc/[0-9]*/cmdline 2>/dev/null || true"))
+
+    @pytest.mark.parametrize("period", ["2", "0h", "2 h", "-1h", "99999h"])
+    def test_for_a_time_that_is_none_is_refused(self, host: Host, period: str) -> None:
+        declare(host)
+        before = state(host)
+        done = program(host, "suspend", f"--for={period}")
+        assert done.stderr == (
+            f"fleetvpn-endpoint: for: '{period}' is no time; accepted: 1 to 9999 with s, m, h or d behind it, as 2h\n"
+        )
+        assert (done.returncode, differs(host, before)) == (1, [])
+
+    def test_undoes_a_change_that_waits(self, host: Host) -> None:
+        before = state(host)
+        waiting = declare(host, confirm={"by": "reconnect", "timeout": 60})
+        assert waiting["confirm"]["state"] == "armed"
+        assert program(host, "--version").returncode != 0  # it is not installed before the confirmation
+        command = [*waiting["confirm"]["command"][:3], "suspend"]
+        assert host.run(command, check=False).returncode == 0
+        assert differs(host, before) == []
+        assert host.run(["ip", "route", "get", FAR], check=False).returncode == 0
