@@ -18,6 +18,7 @@ from ._model.fields import family_of
 from ._model.state import Flow
 from ._version import VERSION
 
+PLAY = "FLEETVPN_PLAY"  # set by the action plugin: the name of the play
 _TCP = 6
 _PROC = pathlib.Path("/proc")
 
@@ -42,7 +43,7 @@ def controller() -> str:
 def author() -> dict[str, str]:
     """Who changes something, as far as the host can tell."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
-    return {"user": user, "controller": controller(), "version": VERSION}
+    return {"user": user, "controller": controller(), "play": os.environ.get(PLAY, ""), "version": VERSION}
 
 
 def named(author: t.Mapping[str, t.Any]) -> str:

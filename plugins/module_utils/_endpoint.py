@@ -16,6 +16,7 @@ from ._converge import Request, converge, prepare
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
 from ._host import install, program
+from ._model import fields
 from ._model.guard import FAMILY, Guard
 from ._record import guard_of
 from ._store import check_name, store_for
@@ -70,7 +71,7 @@ def _request(context: Context) -> Request:
         dry_run=context.check_mode,
         what_if=params["what_if"],
         terms=Terms.of(params["confirm"] or {}, context.netns),
-        meta={**author(), "prune": params["prune"]},
+        meta={**author(), "declared": fields.now().isoformat(), "prune": params["prune"]},
     )
 
 

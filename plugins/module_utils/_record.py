@@ -33,7 +33,7 @@ class Record:
     names: dict[str, int] = dataclasses.field(default_factory=dict)  # names given to tables
     identities: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # as last found
     numbers: dict[str, int] = dataclasses.field(default_factory=dict)
-    meta: dict[str, t.Any] = dataclasses.field(default_factory=dict)  # when, controller, user, play, version, digest
+    meta: dict[str, t.Any] = dataclasses.field(default_factory=dict)  # when, and by whom it was declared
     # Of this reading, not of the file: the current file was unreadable and this is an older generation.
     fallback: bool = dataclasses.field(default=False, compare=False)
 

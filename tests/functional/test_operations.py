@@ -1,17 +1,22 @@
 # Copyright (c) 2026, fleetvpn.routing contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an operator does on a host in an incident, with the program alone: suspend, resume."""
+"""What an operator does on a host in an incident, with the program alone: suspend, resume, go back."""
 
 from __future__ import annotations
 
 import json
 import os
+import pathlib
+import subprocess
+import sys
 import typing as t
 
 import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._version import VERSION
 
 from tests.functional.onhost import (
+    COLLECTIONS,
     FAR,
     IDENTITIES,
     INSIDE,
@@ -23,6 +28,7 @@ from tests.functional.onhost import (
     declare,
     eventually,
     hosts,
+    play,
     program,
     reboot,
     rules,
@@ -207,3 +213,100 @@ class TestSuspended:
         assert host.run(command, check=False).returncode == 0
         assert differs(host, before) == []
         assert host.run(["ip", "route", "get", FAR], check=False).returncode == 0
+
+
+POOLED: dict[str, t.Any] = {"identities": [IDENTITIES[0], {**IDENTITIES[1], "pools": ["10.9.0.0/16"]}]}
+
+
+def generations(host: Host) -> list[dict[str, t.Any]]:
+    """As the program lists them."""
+    found: list[dict[str, t.Any]] = json.loads(program(host, "status", "--generations", "--json").stdout)
+    return found
+
+
+class TestGenerations:
+    def test_say_who_declared_what_when_and_in_which_play(self, host: Host, tmp_path: pathlib.Path) -> None:
+        declare(host)
+        task = {"fleetvpn.routing.endpoint": {**POOLED, "confirm": {"by": "none"}}}
+        done = play(host, task, directory=tmp_path)
+        assert done.returncode == 0, done.stdout
+        declared = generations(host)[0]["when"]
+        host.run(["ip", "addr", "add", "10.9.0.6/32", "dev", TUNNEL])
+        program(host, "apply")
+        now, *_same, first = generations(host)
+        assert (now["current"], now["play"], now["version"], now["when"]) == (True, "all", VERSION, declared)
+        assert (first["generation"], first["current"], first["play"]) == (1, False, "")
+        assert len(now["digest"]) == 64
+        shown = program(host, "status", "--generations").stdout.splitlines()
+        assert shown[0].split() == ["set", "generation", "when", "user", "controller", "play", "version"]
+        assert "(current)" in shown[1]
+
+    def test_can_be_returned_to(self, host: Host) -> None:
+        declare(host)
+        first = state(host)
+        declare(host, **POOLED)
+        second = state(host)
+        done = program(host, "rollback")
+        assert (done.returncode, differs(host, first)) == (0, []), done.stderr
+        assert done.stdout.endswith("; as generation 1 was\n")
+        assert not declare(host)["changed"]
+        assert program(host, "rollback").stdout.endswith("; as generation 2 was\n")
+        assert differs(host, second) == []
+        assert program(host, "rollback", "1").returncode == 0
+        assert differs(host, first) == []
+        again = json.loads(program(host, "rollback", "1", "--json").stdout)
+        assert again == {"generation": 1, "changed": False, "command": None}
+        refused = program(host, "rollback", "77")
+        assert refused.returncode == 1
+        line = "fleetvpn-endpoint: generation: 77 is no generation of set main that can be read; accepted: 1, 2, 3"
+        assert refused.stderr.startswith(line)
+        program(host, "suspend")
+        assert "is suspended" in program(host, "rollback", "2").stderr
+        assert ours(host) == []
+
+    def test_without_a_confirmation_do_not_stay(self, host: Host) -> None:
+        declare(host)
+        declare(host, **POOLED)
+        now = state(host)
+        done = json.loads(program(host, "rollback", "--timeout", "3", "--json").stdout)
+        assert differs(host, now)
+        assert done["command"][3] == "confirm"
+        eventually(lambda: not differs(host, now), 60)
+        assert [entry["generation"] for entry in generations(host)] == [2, 1]
+
+    def test_of_a_fleet(self, host: Host, tmp_path: pathlib.Path) -> None:
+        declare(host)
+        first = state(host)
+        declare(host, **POOLED)
+        for _time in range(2):
+            done = roll_back(host, tmp_path, rollback_generation=1)
+            assert done.returncode == 0, done.stdout
+            assert differs(host, first) == []
+        assert "changed=0" in done.stdout
+        assert not seen(host, "/run/fleetvpn/armed.json").exists()
+
+
+def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+    """The playbook."""
+    inventory = {
+        "ansible_connection": "lab",
+        "ansible_lab_pid": host.pid,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_become_method": "ansible.builtin.su",
+    }
+    (directory / "inventory.json").write_text(json.dumps({"vpn_endpoints": {"hosts": {"h": inventory}}}))
+    command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.json"]
+    return subprocess.run(
+        [*command, "fleetvpn.routing.rollback", "--extra-vars", json.dumps(variables)],
+        cwd=directory,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
+            "ANSIBLE_HOME": str(directory / "ansible"),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -11,19 +11,22 @@ import argparse
 import functools
 import json
 import re
+import shlex
 import sys
 import typing as t
 
+from .._confirm import Terms
 from .._controller import author, named
 from .._errors import InvalidInput, NotPermitted, RoutingError
 from .._kernel import open_kernel
 from .._surroundings import Host
 from .._suspension import resume, suspend, suspension
 from .._version import VERSION
+from . import generations as older
 from . import hook
 from . import path as paths
 from . import status as states
-from .apply import apply_sets, note
+from .apply import Applied, apply_sets, note
 from .due import arrange
 from .history import EVERY_SET, RESUMED, SUSPENDED, Repair
 from .sets import Kept, kept_sets
@@ -102,11 +105,31 @@ def _hook(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
+    if given.generations:
+        entries = older.generations(given.netns)
+        sys.stdout.write(_json(entries) if given.json else older.as_table(entries))
+        return 0
     with open_kernel(given.netns) as kernel:
         found = states.read_status(kernel, given.netns)
     table = states.history_table if given.history else states.as_table
     sys.stdout.write(_json(found) if given.json else table(found))
     return 0 if found["ok"] else 1
+
+
+def _rollback(given: argparse.Namespace) -> int:
+    terms = Terms() if given.timeout is None else Terms.of({"timeout": given.timeout}, None)
+    with open_kernel(given.netns) as kernel:
+        done = older.roll_back(kernel, given.netns, given.set, given.generation, terms)
+    if done.command is None:
+        arrange(given.netns)
+    applied = Applied(done.kept, done.result, None)
+    for line in applied.remarks():
+        _complain(line)
+    told = {"generation": done.number, "changed": done.result.changed, "command": done.command}
+    waits = "" if done.command is None else f"; undone in {given.timeout} s without: {shlex.join(done.command)}"
+    text = f"{applied.line()}; as generation {done.number} was{waits}\n"
+    sys.stdout.write(_json(told) if given.json else text)
+    return 0
 
 
 def _path(given: argparse.Namespace) -> int:
@@ -164,6 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument(
         "--history", action="store_true", help="what had to be put right since the boot, and suspensions"
     )
+    status.add_argument("--generations", action="store_true", help="what each set was before, and by whom")
+    _rollback_options(command(commands, "rollback", _rollback, "declare anew what an earlier generation of a set was"))
     _path_options(command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
     called = command(commands, "hook", _hook, "what a VPN client's hook calls: log what it says, and apply")
     called.add_argument(
@@ -175,6 +200,13 @@ def _parser() -> argparse.ArgumentParser:
     command(commands, "resume", _resume, "end a suspension, and apply")
     command(commands, "watch", _watch, "apply now, and again whenever something changes that matters")
     return parser
+
+
+def _rollback_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("generation", metavar="N", type=int, nargs="?", help="the last that differs if left out")
+    parser.add_argument("--set", metavar="NAME", default="main", help="of this set instead of main")
+    parser.add_argument("--timeout", metavar="SECONDS", type=int, help="undo it then unless `confirm` is called")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _path_options(parser: argparse.ArgumentParser) -> None:

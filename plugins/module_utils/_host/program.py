@@ -41,6 +41,7 @@ MODULES = (
     "_host.daemons",
     "_host.due",
     "_host.ear",
+    "_host.generations",
     "_host.history",
     "_host.hook",
     "_host.install",
