@@ -15,10 +15,11 @@ from ._controller import author
 from ._converge import Request, converge, prepare
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
-from ._host import install, program
+from ._errors import InvalidInput
+from ._host import due, install, program
 from ._model import fields
 from ._model.guard import FAMILY, Guard
-from ._record import guard_of
+from ._record import end_of, guard_of, has_ended
 from ._store import check_name, store_for
 from ._surroundings import Host
 from ._suspension import refuse_suspended
@@ -38,13 +39,14 @@ def ensure_endpoint(context: Context) -> Result:
     params = context.params
     check_name(params["set"])
     refuse_suspended(context.netns)
+    _refuse_endless(params)
     request = _request(context)
     with context.open_kernel() as kernel:
         host = _host(context, kernel)
         work = prepare(kernel, host, request)
         files = None if context.netns else _installation(context, request)
         if context.check_mode or (work.idle and not (files and files.plan)):
-            return as_result(work.run(), host, files, request.name)
+            return as_result(work.run(), host, files, request)
         with host.lock():
             refuse_suspended(context.netns)
             make_way(kernel, host)
@@ -52,7 +54,20 @@ def ensure_endpoint(context: Context) -> Result:
             found = converge(kernel, host, request)
             if found.armed is None:
                 complete(host, files, absent=request.absent)
-    return as_result(found, host, files, request.name)
+    if found.armed is None:
+        due.arrange(context.netns)
+    return as_result(found, host, files, request)
+
+
+def _refuse_endless(params: t.Mapping[str, t.Any]) -> None:
+    """What ends a set in time is the program on the host. Raises InvalidInput."""
+    if end_of(params) is not None and (params["netns"] is not None or not persistent(params)):
+        raise InvalidInput(
+            "would be ended by nobody",
+            field="expires",
+            value=params["expires"],
+            accepted="a persistent set of the host itself",
+        )
 
 
 def _host(context: Context, kernel: Kernel) -> Host:
@@ -66,7 +81,7 @@ def _request(context: Context) -> Request:
         params=declared(params),
         paths=params["paths"] or [],
         keep_paths=params["keep_paths"] or [],
-        absent=params["state"] == "absent",
+        absent=params["state"] == "absent" or has_ended(params),
         prune=params["prune"],
         dry_run=context.check_mode,
         what_if=params["what_if"],
@@ -109,8 +124,8 @@ def _given(value: t.Any) -> t.Any:
     return value
 
 
-def as_result(found: Found, host: Host, files: install.Installation | None, name: str) -> Result:
-    """The result for set C(name) as the module returns it."""
+def as_result(found: Found, host: Host, files: install.Installation | None, request: Request) -> Result:
+    """The result as the module returns it."""
     named = [{"op": _op(line), "kind": "table", "family": None, "text": line[1:]} for line in found.names]
     installed = files.plan if files else []
     steps = [*found.plan.as_result(), *named, *installed]
@@ -124,6 +139,7 @@ def as_result(found: Found, host: Host, files: install.Installation | None, name
         after="".join(f"{line}\n" for line in incoming),
         header="policy routing",
         warnings=[
+            *([f"set {request.name} has ended at {request.params['expires']}"] if has_ended(request.params) else []),
             *found.warnings,
             *(line for client in host.clients for line in client.remarks),
             *(files.warnings if files else ()),
@@ -132,7 +148,7 @@ def as_result(found: Found, host: Host, files: install.Installation | None, name
             "paths": [{"planned": None, "unjudged": None, **path} for path in (*found.proof.paths, *found.paths)],
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
-            "tunnels": host.clients_told(found.record, name),
+            "tunnels": host.clients_told(found.record, request.name),
             "guard": _guard_result(found),
             "program": files.as_result() if files else None,
             "confirm": _waiting(found.armed, host),

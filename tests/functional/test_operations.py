@@ -1,15 +1,20 @@
 # Copyright (c) 2026, fleetvpn.routing contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an operator does on a host in an incident, with the program alone: suspend, resume, go back."""
+"""What an operator does on a host in an incident, with the program alone: suspend, resume, go back.
+
+And what ends by itself.
+"""
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import time
 import typing as t
 
 import pytest
@@ -310,3 +315,71 @@ def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> subpro
         text=True,
         check=False,
     )
+
+
+def soon(seconds: float) -> str:
+    """A point in time as an author may write it, in a zone that is not the host's."""
+    zone = datetime.timezone(datetime.timedelta(hours=3))
+    return (datetime.datetime.now(zone) + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+class TestExpires:
+    def test_the_host_ends_the_set_by_itself(self, host: Host, make: t.Callable[[str], Host]) -> None:
+        """One that was not booted meanwhile, one that was, and one that was off."""
+        declare(host)
+        alone = rules(host)
+        end = soon(30)
+        found = declare(host, **{**SECOND, "expires": end})
+        assert found["changed"], found
+        assert rules(host) != alone
+        assert f"second: ends at {end}" in program(host, "status").stdout
+        booted, off = make("booted"), make("off")
+        for each in (booted, off):
+            connect(each, INSIDE)
+            reboot(host, each)
+        assert program(booted, "apply").returncode == 0
+        eventually(lambda: rules(host) == alone, 120)
+        eventually(lambda: not seen(host, f"{SETS}/second.json").exists())
+        eventually(lambda: rules(booted) == alone, 120)
+        done = program(off, "apply")
+        assert done.stdout.startswith("second: ended, ")
+        assert rules(off) == alone
+        assert program(host, "status", "--history").stdout.endswith(f"second: ended at {end}\n")
+        eventually(lambda: not seen(host, "/run/fleetvpn/due.json").exists())
+        assert status(host)["state"] == "proven"
+
+    def test_a_task_that_comes_too_late_says_so(self, host: Host) -> None:
+        declare(host)
+        alone = rules(host)
+        late = declare(host, **{**SECOND, "expires": soon(-60)})
+        assert (late["changed"], rules(host)) == (False, alone)
+        assert "set second has ended at" in str(late["warnings"])
+        declare(host, **SECOND)
+        announced = declare(host, check=True, **{**SECOND, "expires": soon(-60)})
+        gone = declare(host, **{**SECOND, "expires": soon(-60)})
+        assert gone["changed"]
+        assert gone["plan"] == announced["plan"]
+        assert rules(host) == alone
+
+    @pytest.mark.parametrize(
+        ("params", "line"),
+        [
+            ({"expires": "2099-01-01"}, "expires: '2099-01-01' is no point in time; accepted: a date and a time with"),
+            ({"expires": "2099-01-01T00:00:00"}, "is no point in time"),
+            ({"expires": soon(60), "persistent": False}, "would be ended by nobody; accepted: a persistent set"),
+        ],
+    )
+    def test_what_nobody_could_end_is_refused(self, host: Host, params: dict[str, t.Any], line: str) -> None:
+        found = declare(host, **params)
+        assert found.get("failed")
+        assert line in found["msg"]
+        assert ours(host) == []
+
+    def test_a_change_that_waits_is_confirmed_or_undone_first(self, host: Host) -> None:
+        end = time.time() + 40
+        waiting = declare(host, confirm={"by": "reconnect", "timeout": 200}, expires=soon(40))
+        assert waiting["confirm"]["state"] == "armed", waiting
+        time.sleep(max(0.0, end + 1 - time.time()))
+        assert ours(host)
+        assert host.run(waiting["confirm"]["command"], check=False).returncode == 0
+        eventually(lambda: ours(host) == [], 60)

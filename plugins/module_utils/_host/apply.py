@@ -16,10 +16,10 @@ from .._converge import Request, Result, converge
 from .._errors import NotSupported, RoutingError
 from .._model.operation import Operation
 from .._recipe.closed import backstops_alone
-from .._record import Record, guard_of, objects_of
+from .._record import Record, guard_of, has_ended, objects_of
 from .._surroundings import Host
 from .._suspension import resume, suspension
-from .history import EVERY_SET, RESUMED, History, Repair
+from .history import ENDED, EVERY_SET, RESUMED, SUSPENDED, History, Repair
 from .sets import Kept, kept_sets, readable_stores
 
 if t.TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Applied:
     kept: Kept
     result: Result | None
     error: RoutingError | None
-    suspended: bool = False  # then the result is its absence
+    gone: str = ""  # SUSPENDED or ENDED: the result is its absence
 
     def line(self) -> str:
         """One line for people."""
@@ -41,14 +41,15 @@ class Applied:
             return f"{self.kept.name}: {'' if self.error is None else self.error.line()}"
         count = len(self.result.plan.operations) + len(self.result.names)
         done = f"{count or 'no'} change{'' if count == 1 else 's'}"
-        done = f"suspended, {done}" if self.suspended else done
+        done = f"{self.gone}, {done}" if self.gone else done
         found = [_identity_text(entry) for entry in self.result.proof.identities]
         return f"{self.kept.name}: {done}{'; ' if found else ''}{', '.join(found)}"
 
     def remarks(self) -> list[str]:
         """What somebody should look at."""
-        if self.suspended:
-            return [f"{self.kept.name}: is suspended, and so nothing of it is in the kernel"] if self.result else []
+        if self.gone:
+            line = f"{self.kept.name}: is suspended, and so nothing of it is in the kernel"
+            return [line] if self.result and self.gone == SUSPENDED else []
         lines = list(self.result.warnings) if self.result else []
         if self.kept.record is not None and self.kept.record.fallback:
             lines.append("its file is unreadable, the last readable generation stands in for it")
@@ -69,7 +70,26 @@ def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> li
         armed = host.window.read()
         if armed is not None and (armed.expired or suspended):
             restore(kernel, host, armed)
-        return withdraw_sets(kernel, netns) if suspended else converge_sets(kernel, netns, only)
+        ended = _end_sets(kernel, netns)
+        return [*ended, *(withdraw_sets(kernel, netns) if suspended else converge_sets(kernel, netns, only))]
+
+
+def _end_sets(kernel: Kernel, netns: str | None) -> list[Applied]:
+    """Remove the sets whose time is up, once no change of theirs waits any more."""
+    kept_here = [kept for kept in kept_sets(netns) if kept.armed is None and kept.record is not None]
+    return [_end(kernel, netns, kept) for kept in kept_here if kept.record and has_ended(kept.record.declaration)]
+
+
+def _end(kernel: Kernel, netns: str | None, kept: Kept) -> Applied:
+    host = Host(kernel, netns, persistent=kept.persistent)
+    host.stores = readable_stores(netns)
+    try:
+        found = converge(kernel, host, Request(kept.name, {}, absent=True, undo_wrong=False))
+    except RoutingError as exc:
+        return Applied(kept, None, exc, gone=ENDED)
+    note(netns, Repair(kept.name, ENDED, f"at {kept.record.declaration['expires']}" if kept.record else ""))
+    host.tidy()
+    return Applied(kept, found, None, gone=ENDED)
 
 
 def is_suspended(netns: str | None) -> bool:
@@ -91,7 +111,7 @@ def withdraw_sets(kernel: Kernel, netns: str | None, *, dry_run: bool = False) -
 def _withdraw(kernel: Kernel, netns: str | None, kept: Kept, gone: set[str], *, dry_run: bool) -> Applied:
     """C(gone) are those before it, which keep no sysctl and no device any more; this one joins them."""
     if kept.record is None:
-        return Applied(kept, None, kept.error, suspended=True)
+        return Applied(kept, None, kept.error, gone=SUSPENDED)
     host = Host(kernel, netns, persistent=kept.persistent)
     host.stores = readable_stores(netns, without=frozenset(gone))
     # As of a change that waits, nothing of it is written down.
@@ -101,9 +121,9 @@ def _withdraw(kernel: Kernel, netns: str | None, kept: Kept, gone: set[str], *, 
         if not dry_run:
             host.name_tables({}, kept.record.names)
     except RoutingError as exc:
-        return Applied(kept, None, exc, suspended=True)
+        return Applied(kept, None, exc, gone=SUSPENDED)
     gone.add(kept.name)
-    return Applied(kept, found, None, suspended=True)
+    return Applied(kept, found, None, gone=SUSPENDED)
 
 
 def note(netns: str | None, event: Repair) -> None:

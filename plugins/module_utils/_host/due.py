@@ -13,9 +13,11 @@ import typing as t
 from .. import _switch
 from .._files import permitted, present, write_whole
 from .._model import fields
+from .._record import end_of
 from .._surroundings import Host
 from .._suspension import suspension
 from .install import PROGRAM
+from .sets import kept_sets
 
 if t.TYPE_CHECKING:
     import datetime
@@ -49,8 +51,9 @@ def arrange(netns: str | None) -> None:
 def _next(netns: str | None) -> datetime.datetime | None:
     """When the next thing ends; one that is overdue because it had to wait ends in a moment."""
     found = suspension(netns)
-    stated = [found.until if found else None]
-    moments = [fields.moment(each, "until") for each in stated if each is not None]
+    ends = [end_of(kept.record.declaration) for kept in kept_sets(netns) if kept.record]
+    ends.append(fields.moment(found.until, "until") if found and found.until else None)
+    moments = [each for each in ends if each is not None]
     return max(min(moments), fields.now()) if moments else None
 
 

@@ -15,6 +15,7 @@ from .._controller import author
 from .._converge import Request, Result, converge
 from .._errors import Conflict, InvalidInput
 from .._model import fields
+from .._record import has_ended
 from .._store import store_for
 from .._surroundings import Host
 from .._suspension import refuse_suspended
@@ -54,6 +55,13 @@ def roll_back(kernel: Kernel, netns: str | None, name: str, number: int | None, 
             raise kept.error or Conflict("is unreadable", field="set", value=name)
         number, wanted = _chosen(kept, netns, number)
         host = Host(kernel, netns, persistent=kept.persistent, build=program.build)
+        if has_ended(wanted.declaration):
+            raise InvalidInput(
+                f"has ended at {wanted.declaration['expires']}",
+                field="generation",
+                value=number,
+                accepted="one that has not",
+            )
         meta = {**author(), "declared": fields.now().isoformat(), "prune": wanted.meta.get("prune", True)}
         found = converge(kernel, host, Request(name, wanted.declaration, what_if="enforce", terms=terms, meta=meta))
         command = None if found.armed is None else host.window.command("confirm", found.armed.token)

@@ -28,9 +28,9 @@ FILE = "history.json"
 OWNER = 0
 LONGEST = 200  # entries; those that happened last are kept
 PUT_BACK, REMOVED = "put back", "removed"
-# Done to all sets at once, on purpose. The object is then who did it, and for how long.
+# Done on purpose, some of it to all sets at once. The object is then who did it, or when.
 EVERY_SET = "all sets"
-SUSPENDED, RESUMED = "suspended", "resumed"
+SUSPENDED, RESUMED, ENDED = "suspended", "resumed", "ended"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Repair:
 def repairs(applied: Applied) -> list[Repair]:
     """What of a run was no change of the host that we followed, but somebody's doing to what is ours."""
     record, result = applied.kept.record, applied.result
-    if record is None or result is None or applied.suspended:
+    if record is None or result is None or applied.gone:
         return []
     rules, routes = objects_of(record)
     # A round that failed, or had to wait, put backstops in that the next one takes away.

@@ -80,6 +80,7 @@ def _set(applied: Applied) -> dict[str, t.Any]:
         "wrong": list(result.proof.wrong()) if result else [],
         "required": lacking,
         "drift": _drift(applied),
+        "expires": record.declaration.get("expires") if record else None,
         "error": None if applied.error is None else applied.error.line(),
         "warnings": applied.remarks(),
         "last_change": dict(record.meta) if record else {},
@@ -91,7 +92,7 @@ def _state(applied: Applied) -> str:
         return UNREADABLE if applied.kept.record is None else WRONG
     if _drift(applied):
         return DRIFTED
-    if applied.suspended:
+    if applied.gone:
         return SUSPENDED
     verdicts = [entry["verdict"] for entry in applied.result.proof.identities]
     return next((state for state in _WORST_FIRST if state in verdicts), PROVEN)
@@ -123,6 +124,8 @@ def _rows(entry: t.Mapping[str, t.Any]) -> list[tuple[str, ...]]:
 def _remarks(entry: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     if entry["error"]:
         yield entry["error"]
+    if entry["expires"]:
+        yield f"ends at {entry['expires']}"
     yield from entry["wrong"]
     yield from (f"{key} is required and pending" for key in entry["required"])
     yield from (f"would {line}" for line in entry["drift"])

@@ -21,6 +21,7 @@ from .._confirm import confirm, restore, waiting
 from .._errors import RoutingError
 from .._kernel import open_kernel
 from .._model import fields
+from .._record import end_of
 from .._store import store_for
 from .._surroundings import Host
 from . import hook, install
@@ -69,6 +70,8 @@ def _confirm(given: argparse.Namespace) -> int:
         host.window.close()  # and with it the file that this program is
         if armed.absent:
             host.tidy()
+    if any(end_of(record.declaration) for store in host.stores for record in store.read_all().values()):
+        importlib.import_module(".due", __package__).arrange(given.netns)  # rare, and slow to import
     sys.stdout.write(f"{armed.name}: the change by {armed.holder} is confirmed\n")
     return 0
 
