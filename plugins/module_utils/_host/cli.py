@@ -23,7 +23,7 @@ from .._surroundings import Host
 from .._suspension import resume, suspend, suspension
 from .._version import VERSION
 from . import generations as older
-from . import hook
+from . import hook, metrics
 from . import path as paths
 from . import status as states
 from .apply import Applied, apply_sets, note
@@ -109,11 +109,27 @@ def _status(given: argparse.Namespace) -> int:
         entries = older.generations(given.netns)
         sys.stdout.write(_json(entries) if given.json else older.as_table(entries))
         return 0
+    if given.monitoring:
+        return _check(given.netns)
     with open_kernel(given.netns) as kernel:
         found = states.read_status(kernel, given.netns)
+    if given.prometheus:
+        sys.stdout.write(metrics.as_metrics(found))
+        return 0
     table = states.history_table if given.history else states.as_table
     sys.stdout.write(_json(found) if given.json else table(found))
     return 0 if found["ok"] else 1
+
+
+def _check(netns: str | None) -> int:
+    """As a monitoring plugin, which has no other way to say what went wrong than its line and status."""
+    try:
+        with open_kernel(netns) as kernel:
+            level, line = metrics.as_check(states.read_status(kernel, netns))
+    except RoutingError as exc:
+        level, line = metrics.check_line(metrics.UNKNOWN, exc.line())
+    sys.stdout.write(line)
+    return level
 
 
 def _rollback(given: argparse.Namespace) -> int:
@@ -182,12 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     apply = command(commands, "apply", _apply, "bring the kernel to what the recorded sets say")
     apply.add_argument("--set", metavar="NAME", help="this set alone")
-    status = command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared")
-    status.add_argument("--json", action="store_true", help="for programs")
-    status.add_argument(
-        "--history", action="store_true", help="what had to be put right since the boot, and suspensions"
-    )
-    status.add_argument("--generations", action="store_true", help="what each set was before, and by whom")
+    _status_options(command(commands, "status", _status, "show how the sets stand; exit status 1 if not as declared"))
     _rollback_options(command(commands, "rollback", _rollback, "declare anew what an earlier generation of a set was"))
     _path_options(command(commands, "path", _path, "ask the kernel for the path of a flow, as sockets get it"))
     called = command(commands, "hook", _hook, "what a VPN client's hook calls: log what it says, and apply")
@@ -200,6 +211,15 @@ def _parser() -> argparse.ArgumentParser:
     command(commands, "resume", _resume, "end a suspension, and apply")
     command(commands, "watch", _watch, "apply now, and again whenever something changes that matters")
     return parser
+
+
+def _status_options(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--prometheus", action="store_true", help="as metrics, for a textfile collector")
+    form.add_argument("--monitoring", action="store_true", help="one line; exit status 0 ok, 1 warning, 2 critical")
+    parser.add_argument("--history", action="store_true", help="what happened since the boot")
+    parser.add_argument("--generations", action="store_true", help="what each set was before, and by whom")
 
 
 def _rollback_options(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,7 @@ MODULES = (
     "_host.history",
     "_host.hook",
     "_host.install",
+    "_host.metrics",
     "_host.pace",
     "_host.path",
     "_host.program",
