@@ -58,6 +58,12 @@ def suspension(netns: str | None) -> Suspension | None:
     return found
 
 
+def as_result(netns: str | None) -> dict[str, t.Any] | None:
+    """For results: its fields, and C(text) for people; nothing if there is none, or its time is up."""
+    found = suspension(netns)
+    return None if found is None or found.over else {**dataclasses.asdict(found), "text": found.line()}
+
+
 def suspend(netns: str | None, by: str, seconds: int | None) -> Suspension:
     """Write it, for so many seconds or until it is resumed; it survives a power cut. Raises NotPermitted."""
     now = fields.now()

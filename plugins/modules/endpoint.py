@@ -412,6 +412,13 @@ EXAMPLES = r"""
       address: 203.0.113.5
       port: 443
 
+- name: One more network by the VPN, for as long as the exception was granted
+  fleetvpn.routing.endpoint:
+    set: exception
+    routes:
+      - {dst: 203.0.113.0/24, dev: wg0}
+    expires: "2026-12-24T18:00:00+01:00"
+
 - name: As it was before
   fleetvpn.routing.endpoint:
     state: absent

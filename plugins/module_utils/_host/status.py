@@ -12,7 +12,7 @@ import typing as t
 
 from .._paths import PENDING, PROVEN, WRONG
 from .._surroundings import Host
-from .._suspension import suspension
+from .._suspension import as_result
 from .._version import VERSION
 from .apply import Applied, converge_sets, withdraw_sets
 from .history import History
@@ -28,15 +28,15 @@ _COLUMNS = ("set", "identity", "verdict", "interface", "addresses", "table", "pr
 def read_status(kernel: Kernel, netns: str | None) -> dict[str, t.Any]:
     """The state of the host and of every set, as `status --json` shows it. Raises NotPermitted."""
     runtime = Host(kernel, netns, persistent=False).runtime
-    found = suspension(netns)
-    wanted = converge_sets if found is None or found.over else withdraw_sets
+    suspended = as_result(netns)
+    wanted = converge_sets if suspended is None else withdraw_sets
     sets = [_set(applied) for applied in wanted(kernel, netns, dry_run=True)]
     states = [entry["state"] for entry in sets]
     return {
         "version": VERSION,
         "state": next((state for state in _WORST_FIRST if state in states), PROVEN),
         "ok": all(entry["ok"] for entry in sets),
-        "suspended": None if found is None or found.over else {**dataclasses.asdict(found), "text": found.line()},
+        "suspended": suspended,
         "sets": sets,
         "history": [dataclasses.asdict(repair) for repair in History(runtime).read()],
     }

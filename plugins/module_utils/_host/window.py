@@ -67,13 +67,21 @@ def _confirm(given: argparse.Namespace) -> int:
         confirm(host, armed)
         if given.netns is None:
             install.look(wanted=bool(store_for(True, None).names())).carry_out()
+        due = _due(host)
         host.window.close()  # and with it the file that this program is
         if armed.absent:
             host.tidy()
-    if any(end_of(record.declaration) for store in host.stores for record in store.read_all().values()):
-        importlib.import_module(".due", __package__).arrange(given.netns)  # rare, and slow to import
+    if due is not None:
+        due.arrange(given.netns)
     sys.stdout.write(f"{armed.name}: the change by {armed.holder} is confirmed\n")
     return 0
+
+
+def _due(host: Host) -> t.Any:
+    """What sees to sets that end by themselves; nothing if there are none, for it is slow to import."""
+    records = [record for store in host.stores for record in store.read_all().values()]
+    ending = any(end_of(record.declaration) for record in records)
+    return importlib.import_module(".due", __package__) if ending else None
 
 
 def _restore(given: argparse.Namespace) -> int:

@@ -312,6 +312,7 @@ class TestTable:
             "error": None,
             "wrong": [],
             "required": [],
+            "expires": None,
             "drift": ["add rule 2301: ..."],
         }
         assert status.as_table({"sets": [entry], "suspended": None}).splitlines() == [
