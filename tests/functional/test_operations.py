@@ -76,10 +76,10 @@ def make() -> t.Iterator[t.Callable[[str], Host]]:
 
 @pytest.fixture
 def host(make: t.Callable[[str], Host]) -> Host:
-    """A host with its VPN up, a strict filter, and nothing of ours."""
+    """A host with its VPN up, no reverse-path filter, and nothing of ours."""
     host = make("h")
     connect(host, INSIDE)
-    host.shell(f"echo 1 >/proc/sys/net/ipv4/conf/{UPLINK}/rp_filter")
+    host.shell(f"echo 0 >/proc/sys/net/ipv4/conf/{UPLINK}/rp_filter")
     return host
 
 
@@ -105,6 +105,7 @@ class TestSuspended:
         declare(host, **FIRST)
         declare(host, **SECOND)
         with_us = state(host)
+        assert f"/proc/sys/net/ipv4/conf/{UPLINK}/rp_filter:1" in with_us
         records = {name: seen(host, f"{SETS}/{name}.json").read_bytes() for name in ("main", "second")}
         done = program(host, "suspend")
         assert (done.returncode, differs(host, before)) == (0, []), done.stderr
