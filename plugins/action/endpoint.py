@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 
 LOCAL = ("local",)
+PLAY = "FLEETVPN_PLAY"  # for the record of the host: who declared what
 PAUSE = 0.5  # seconds between two attempts to connect
 
 Result = dict[str, t.Any]
@@ -27,6 +28,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
         """Run the module; if it has changed something that is undone unless confirmed, connect anew and confirm."""
         result: Result = super().run(tmp, task_vars)
+        play = str((task_vars or {}).get("ansible_play_name") or "")
+        self._task.environment = [*(self._task.environment or []), {PLAY: play}]
         refused = self._refused()
         if refused is not None:
             return {**result, **refused}

@@ -59,7 +59,8 @@ def _host(name: str, answer: t.Any) -> Entry:
         return _entry(name, WRONG, ["has no declaration"])
     states = [each["state"] for each in sets]
     state = next((state for state in WORST_FIRST if state in states), WRONG)
-    reasons = [reason for each in sets for reason in _reasons(each)]
+    paused = given.get("suspended")
+    reasons = [_text(paused.get("text"), "")] if paused else [reason for each in sets for reason in _reasons(each)]
     return {**_entry(name, state, reasons), "identities": [_identity(each) for each in given.get("identities") or ()]}
 
 

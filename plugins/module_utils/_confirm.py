@@ -23,6 +23,7 @@ import time
 import typing as t
 
 from . import _switch
+from ._controller import named
 from ._errors import Conflict, InvalidInput, RoutingError
 from ._files import permitted, present, trusted, unfinished, write_whole
 from ._model import fields
@@ -278,7 +279,7 @@ def make_way(kernel: Kernel, host: Surroundings) -> None:
 
 def holder(record: Record) -> str:
     """Who makes a change, as far as the host can tell."""
-    return "@".join(str(record.meta[key]) for key in ("user", "controller") if record.meta.get(key)) or "somebody"
+    return named(record.meta)
 
 
 def _store(host: Surroundings, armed: Armed) -> Store:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""Where the connection of the controller is from that this process came by.
+"""Who makes a change, and where the connection of the controller is from that this process came by.
 
 sudo drops SSH_CONNECTION, but the shell that sshd started still has it: whoever may change routes may read it there.
 """
@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import os
 import pathlib
+import typing as t
 
 from ._model.fields import family_of
 from ._model.state import Flow
+from ._version import VERSION
 
+PLAY = "FLEETVPN_PLAY"  # set by the action plugin: the name of the play
 _TCP = 6
 _PROC = pathlib.Path("/proc")
 
@@ -35,6 +38,17 @@ def controller() -> str:
     """The address of the controller, empty if it did not come by SSH."""
     flow = management_flow()
     return "" if flow is None else flow.to
+
+
+def author() -> dict[str, str]:
+    """Who changes something, as far as the host can tell."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    return {"user": user, "controller": controller(), "play": os.environ.get(PLAY, ""), "version": VERSION}
+
+
+def named(author: t.Mapping[str, t.Any]) -> str:
+    """An author in a few words."""
+    return "@".join(str(author[key]) for key in ("user", "controller") if author.get(key)) or "somebody"
 
 
 def _flow(stated: str) -> Flow | None:

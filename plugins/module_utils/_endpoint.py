@@ -7,22 +7,23 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import typing as t
 
 from ._confirm import Armed, Terms, make_way
-from ._controller import controller
+from ._controller import author
 from ._converge import Request, converge, prepare
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
-from ._host import install, program
+from ._errors import InvalidInput
+from ._host import due, install, program
+from ._model import fields
 from ._model.guard import FAMILY, Guard
 from ._model.operation import with_owner
-from ._record import guard_of
+from ._record import end_of, guard_of, has_ended
 from ._store import check_name, store_for
 from ._surroundings import Host
-from ._version import VERSION
+from ._suspension import refuse_suspended
 from ._worker import Result
 
 if t.TYPE_CHECKING:
@@ -38,20 +39,36 @@ def ensure_endpoint(context: Context) -> Result:
     """The work of module C(endpoint)."""
     params = context.params
     check_name(params["set"])
+    refuse_suspended(context.netns)
+    _refuse_endless(params)
     request = _request(context)
     with context.open_kernel() as kernel:
         host = _host(context, kernel)
         work = prepare(kernel, host, request)
         files = None if context.netns else _installation(context, request)
         if context.check_mode or (work.idle and not (files and files.plan)):
-            return as_result(work.run(), host, files, request.name)
+            return as_result(work.run(), host, files, request)
         with host.lock():
+            refuse_suspended(context.netns)
             make_way(kernel, host)
             host = _host(context, kernel)  # what it had read may have changed meanwhile
             found = converge(kernel, host, request)
             if found.armed is None:
                 complete(host, files, absent=request.absent)
-    return as_result(found, host, files, request.name)
+    if found.armed is None:
+        due.arrange(context.netns)
+    return as_result(found, host, files, request)
+
+
+def _refuse_endless(params: t.Mapping[str, t.Any]) -> None:
+    """What ends a set in time is the program on the host. Raises InvalidInput."""
+    if end_of(params) is not None and (params["netns"] is not None or not persistent(params)):
+        raise InvalidInput(
+            "would be ended by nobody",
+            field="expires",
+            value=params["expires"],
+            accepted="a persistent set of the host itself",
+        )
 
 
 def _host(context: Context, kernel: Kernel) -> Host:
@@ -65,13 +82,13 @@ def _request(context: Context) -> Request:
         params=declared(params),
         paths=params["paths"] or [],
         keep_paths=params["keep_paths"] or [],
-        absent=params["state"] == "absent",
+        absent=params["state"] == "absent" or has_ended(params),
         prune=params["prune"],
         adopt=params["adopt"],
         dry_run=context.check_mode,
         what_if=params["what_if"],
         terms=Terms.of(params["confirm"] or {}, context.netns),
-        meta={**author(), "prune": params["prune"]},
+        meta={**author(), "declared": fields.now().isoformat(), "prune": params["prune"]},
     )
 
 
@@ -109,14 +126,8 @@ def _given(value: t.Any) -> t.Any:
     return value
 
 
-def author() -> dict[str, str]:
-    """Who changed what last, as far as the host can tell."""
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
-    return {"user": user, "controller": controller(), "version": VERSION}
-
-
-def as_result(found: Found, host: Host, files: install.Installation | None, name: str) -> Result:
-    """The result for set C(name) as the module returns it."""
+def as_result(found: Found, host: Host, files: install.Installation | None, request: Request) -> Result:
+    """The result as the module returns it."""
     named = [{"op": _op(line), "kind": "table", "family": None, "text": line[1:]} for line in found.names]
     installed = files.plan if files else []
     steps = [*found.plan.as_result(), *named, *installed]
@@ -130,6 +141,7 @@ def as_result(found: Found, host: Host, files: install.Installation | None, name
         after="".join(f"{line}\n" for line in incoming),
         header="policy routing",
         warnings=[
+            *([f"set {request.name} has ended at {request.params['expires']}"] if has_ended(request.params) else []),
             *found.warnings,
             *(line for client in host.clients for line in client.remarks),
             *(files.warnings if files else ()),
@@ -138,7 +150,7 @@ def as_result(found: Found, host: Host, files: install.Installation | None, name
             "paths": [{"planned": None, "unjudged": None, **path} for path in (*found.proof.paths, *found.paths)],
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
-            "tunnels": host.clients_told(found.record, name),
+            "tunnels": host.clients_told(found.record, request.name),
             "guard": _guard_result(found),
             "program": files.as_result() if files else None,
             "confirm": _waiting(found.armed, host),

@@ -74,6 +74,7 @@ DECLARATION: Spec = {
     "strict_egress": {"type": "str", "choices": list(STRICT_EGRESS), "default": "true"},
     "strict_ingress": {"type": "bool", "default": False},
     "numbers": {"type": "dict", "options": NUMBERS},
+    "expires": {"type": "str"},
 }
 
 CONFIRM: Spec = {

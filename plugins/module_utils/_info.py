@@ -22,6 +22,7 @@ from ._read import FAMILIES
 from ._record import Record, objects_of
 from ._store import Store, all_stores
 from ._surroundings import Host
+from ._suspension import as_result
 from ._worker import Result
 
 if t.TYPE_CHECKING:
@@ -56,6 +57,7 @@ def tell(context: Context) -> Result:
         objects: list[Rule | Route] = [*rules, *routes]
         return Result(
             values={
+                "suspended": as_result(context.netns),
                 "sets": sets,
                 "identities": [{**each, "set": entry["name"]} for entry in sets for each in entry["identities"]],
                 "paths": [path for entry in sets for path in entry.pop("paths")],

@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import json
 import typing as t
 
+from ._model import fields
 from ._model.guard import Chain, Guard, NamedSet
 from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl, Target
 from ._model.route import Nexthop, Route
@@ -33,9 +35,21 @@ class Record:
     names: dict[str, int] = dataclasses.field(default_factory=dict)  # names given to tables
     identities: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)  # as last found
     numbers: dict[str, int] = dataclasses.field(default_factory=dict)
-    meta: dict[str, t.Any] = dataclasses.field(default_factory=dict)  # when, controller, user, play, version, digest
+    meta: dict[str, t.Any] = dataclasses.field(default_factory=dict)  # when, and by whom it was declared
     # Of this reading, not of the file: the current file was unreadable and this is an older generation.
     fallback: bool = dataclasses.field(default=False, compare=False)
+
+
+def end_of(declaration: t.Mapping[str, t.Any]) -> datetime.datetime | None:
+    """When a set ends by itself, if it does. Raises InvalidInput."""
+    stated = declaration.get("expires")
+    return None if stated is None else fields.moment(stated, "expires")
+
+
+def has_ended(declaration: t.Mapping[str, t.Any]) -> bool:
+    """Whether that is over."""
+    end = end_of(declaration)
+    return end is not None and end <= fields.now()
 
 
 def objects_from(

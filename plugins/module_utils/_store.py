@@ -132,6 +132,10 @@ class Store:
             found = [(pattern.fullmatch(entry.name), entry) for entry in folder.iterdir()]
         return [entry for _number, entry in sorted((int(match[1]), entry) for match, entry in found if match)]
 
+    def older(self, name: str) -> dict[int, Record | None]:
+        """The older records by number, oldest first; None is one that is damaged."""
+        return {_number(path): self._load(path) for path in self.generations(name)}
+
     def _path(self, name: str, suffix: str = ".json") -> Path:
         check_name(name)
         return self.root / f"{name}{suffix}"
@@ -173,7 +177,7 @@ class Store:
         folder = self.root / "generations"
         self._prepare(folder)
         kept = self.generations(name)
-        newest = int(kept[-1].name.split(".")[1]) if kept else 0
+        newest = _number(kept[-1]) if kept else 0
         number = newest if kept and self._declares_the_same(kept[-1], current) else newest + 1
         link = self._link(name)
         link.unlink(missing_ok=True)
@@ -200,6 +204,10 @@ class Store:
                 path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it is gone, and would be gone after most power cuts
                 sync(self.root)
+
+
+def _number(generation: Path) -> int:
+    return int(generation.name.split(".")[1])
 
 
 def check_name(name: str) -> None:

@@ -12,14 +12,17 @@ touch; elsewhere a process of its own session.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import pathlib
+import secrets
 import signal
 import subprocess
 import typing as t
 
 _SYSTEMD = pathlib.Path("/run/systemd/system")
 _UNIT = "fleetvpn-endpoint-restore-{}"
+_DUE = "fleetvpn-endpoint-due-{}"
 # The shell ends at once, so that what it started belongs to nobody and is waited for by init.
 _DETACHED = '"$@" </dev/null >/dev/null 2>&1 & echo $!'
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -27,9 +30,24 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 def start(command: t.Sequence[str], seconds: float, token: str) -> str:
     """Have C(command), which waits by itself if it is early, run by then. What is returned is for alive and stop."""
-    timer = [f"--unit={_UNIT.format(token)}", f"--on-active={seconds:.3f}", "--timer-property=AccuracySec=10ms"]
-    if _can_be_unit() and _run(["systemd-run", "--quiet", "--collect", *timer, *command]):
-        return f"unit {_UNIT.format(token)}"
+    timer = [f"--on-active={seconds:.3f}", "--timer-property=AccuracySec=10ms"]
+    return _start(_UNIT.format(token), timer, command)
+
+
+def start_at(command: t.Sequence[str], moment: datetime.datetime) -> str:
+    """The same at a point in time, by the clock on the wall: a host that sleeps meanwhile does it when it wakes up.
+
+    This does not wait for systemd, which starts timers only once a boot has come far enough.
+    """
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)  # what is past never comes
+    when = max(moment, soon).astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    timer = ["--no-block", f"--on-calendar={when}", "--timer-property=AccuracySec=1s"]
+    return _start(_DUE.format(secrets.token_hex(4)), timer, command)
+
+
+def _start(unit: str, timer: t.Sequence[str], command: t.Sequence[str]) -> str:
+    if _can_be_unit() and _run(["systemd-run", "--quiet", "--collect", f"--unit={unit}", *timer, *command]):
+        return f"unit {unit}"
     shell = subprocess.run(
         ["/bin/sh", "-c", _DETACHED, "sh", *command],
         start_new_session=True,

@@ -351,6 +351,14 @@ options:
       port:
         description: The TCP port that a probe reaches.
         type: int
+  expires:
+    description:
+      - When the host removes this set by itself, for a temporary exception. A date and a time with its zone, as
+        V(2026-12-24T18:00:00+01:00).
+      - The host does so without a controller, also if it was off or asleep at that time. A task that is run after it
+        removes the set as with O(state=absent) if it is still there, and warns.
+      - The set has to be persistent, and not of another network namespace.
+    type: str
   persistent:
     description:
       - Keep the declaration in C(/etc/fleetvpn) and install the on-host program with its units, so that the host is
@@ -417,6 +425,13 @@ EXAMPLES = r"""
       by: probe
       address: 203.0.113.5
       port: 443
+
+- name: One more network by the VPN, for as long as the exception was granted
+  fleetvpn.routing.endpoint:
+    set: exception
+    routes:
+      - {dst: 203.0.113.0/24, dev: wg0}
+    expires: "2026-12-24T18:00:00+01:00"
 
 - name: As it was before
   fleetvpn.routing.endpoint:

@@ -49,6 +49,25 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+suspended:
+  description:
+    - How the host is suspended, nothing if it is not. Then nothing of any set is in the kernel, and module
+      M(fleetvpn.routing.endpoint) refuses the host, until C(fleetvpn-endpoint resume) is run there.
+  returned: success
+  type: dict
+  contains:
+    since:
+      description: Since when, nothing if the file was made by hand.
+      type: str
+    by:
+      description: Who did it, as far as that is known.
+      type: str
+    until:
+      description: When it ends by itself, nothing if it does not.
+      type: str
+    text:
+      description: The same in one line.
+      type: str
 sets:
   description: Every set with its state.
   returned: success

@@ -125,8 +125,19 @@ class TestStory:
         assert "changed=0" not in act
         assert "changed=0" in again
 
-    def test_in_an_incident(self, site: Site) -> None:
-        site.follow("guide_incident.rst")
+    @pytest.mark.parametrize(
+        "heading",
+        [
+            "Is it the routing?",
+            "Bring it back to what was declared",
+            "Take it out of the way",
+            "If the program itself does not run",
+            "What to keep for the report",
+        ],
+    )
+    def test_in_an_incident(self, site: Site, heading: str) -> None:
+        """All but the way back to an earlier declaration, of which this host has none (test_operations.py has)."""
+        site.follow("guide_incident.rst", heading=heading)
 
     def test_removing_it(self, site: Site) -> None:
         site.follow("guide_remove.rst", heading="By a play")

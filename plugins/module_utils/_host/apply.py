@@ -16,8 +16,10 @@ from .._converge import Request, Result, converge
 from .._errors import NotSupported, RoutingError
 from .._model.operation import Operation
 from .._recipe.closed import backstops_alone
-from .._record import Record, guard_of, objects_of
+from .._record import Record, guard_of, has_ended, objects_of
 from .._surroundings import Host
+from .._suspension import resume, suspension
+from .history import ENDED, EVERY_SET, RESUMED, SUSPENDED, History, Repair
 from .sets import Kept, kept_sets, readable_stores
 
 if t.TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Applied:
     kept: Kept
     result: Result | None
     error: RoutingError | None
+    gone: str = ""  # SUSPENDED or ENDED: the result is its absence
 
     def line(self) -> str:
         """One line for people."""
@@ -38,11 +41,15 @@ class Applied:
             return f"{self.kept.name}: {'' if self.error is None else self.error.line()}"
         count = len(self.result.plan.operations) + len(self.result.names)
         done = f"{count or 'no'} change{'' if count == 1 else 's'}"
+        done = f"{self.gone}, {done}" if self.gone else done
         found = [_identity_text(entry) for entry in self.result.proof.identities]
         return f"{self.kept.name}: {done}{'; ' if found else ''}{', '.join(found)}"
 
     def remarks(self) -> list[str]:
         """What somebody should look at."""
+        if self.gone:
+            line = f"{self.kept.name}: is suspended, and so nothing of it is in the kernel"
+            return [line] if self.result and self.gone == SUSPENDED else []
         lines = list(self.result.warnings) if self.result else []
         if self.kept.record is not None and self.kept.record.fallback:
             lines.append("its file is unreadable, the last readable generation stands in for it")
@@ -54,21 +61,82 @@ class Applied:
 def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> list[Applied]:
     """Apply every set, or one, holding the lock that modules hold. A set that fails does not stop the others.
 
-    Raises InvalidInput for an unknown set, NotPermitted.
+    On a host that is suspended all of them are taken out of the kernel instead, also a change that waits. Raises
+    InvalidInput for an unknown set, NotPermitted.
     """
     host = Host(kernel, netns)
     with host.lock():
+        suspended = is_suspended(netns)
         armed = host.window.read()
-        if armed is not None and armed.expired:
+        if armed is not None and (armed.expired or suspended):
             restore(kernel, host, armed)
-        return converge_sets(kernel, netns, only)
+        ended = _end_sets(kernel, netns)
+        return [*ended, *(withdraw_sets(kernel, netns) if suspended else converge_sets(kernel, netns, only))]
+
+
+def _end_sets(kernel: Kernel, netns: str | None) -> list[Applied]:
+    """Remove the sets whose time is up, once no change of theirs waits any more."""
+    kept_here = [kept for kept in kept_sets(netns) if kept.armed is None and kept.record is not None]
+    return [_end(kernel, netns, kept) for kept in kept_here if kept.record and has_ended(kept.record.declaration)]
+
+
+def _end(kernel: Kernel, netns: str | None, kept: Kept) -> Applied:
+    host = Host(kernel, netns, persistent=kept.persistent)
+    host.stores = readable_stores(netns)
+    try:
+        found = converge(kernel, host, Request(kept.name, {}, absent=True, undo_wrong=False))
+    except RoutingError as exc:
+        return Applied(kept, None, exc, gone=ENDED)
+    note(netns, Repair(kept.name, ENDED, f"at {kept.record.declaration['expires']}" if kept.record else ""))
+    host.tidy()
+    return Applied(kept, found, None, gone=ENDED)
+
+
+def is_suspended(netns: str | None) -> bool:
+    """Whether the host is suspended; a suspension whose time is up is ended by this."""
+    found = suspension(netns)
+    if found is None or not found.over:
+        return found is not None
+    resume(netns)
+    note(netns, Repair(EVERY_SET, RESUMED, f"at {found.until}, as it was suspended"))
+    return False
+
+
+def withdraw_sets(kernel: Kernel, netns: str | None, *, dry_run: bool = False) -> list[Applied]:
+    """Take everything of every set out of the kernel, to the state before the first of them, and keep the records."""
+    gone: set[str] = set()
+    return [_withdraw(kernel, netns, kept, gone, dry_run=dry_run) for kept in kept_sets(netns)]
+
+
+def _withdraw(kernel: Kernel, netns: str | None, kept: Kept, gone: set[str], *, dry_run: bool) -> Applied:
+    """C(gone) are those before it, which keep no sysctl and no device any more; this one joins them."""
+    if kept.record is None:
+        return Applied(kept, None, kept.error, gone=SUSPENDED)
+    host = Host(kernel, netns, persistent=kept.persistent)
+    host.stores = readable_stores(netns, without=frozenset(gone))
+    # As of a change that waits, nothing of it is written down.
+    request = Request(kept.name, kept.record.declaration, absent=True, dry_run=dry_run, waiting=True, undo_wrong=False)
+    try:
+        found = converge(kernel, host, request)
+        if not dry_run:
+            host.name_tables({}, kept.record.names)
+    except RoutingError as exc:
+        return Applied(kept, None, exc, gone=SUSPENDED)
+    gone.add(kept.name)
+    return Applied(kept, found, None, gone=SUSPENDED)
+
+
+def note(netns: str | None, event: Repair) -> None:
+    """Add to the history; one that cannot be written is no reason to stop."""
+    with contextlib.suppress(RoutingError):
+        History(Host(None, netns).runtime).add([event])
 
 
 def close_sets(kernel: Kernel, netns: str | None) -> None:
     """The backstops of every set, and nothing else: what can be done at once while the rest has to wait."""
     with Host(kernel, netns, persistent=False).lock():
         for kept in kept_sets(netns):
-            if kept.record is not None:
+            if kept.record is not None and suspension(netns) is None:
                 close(kernel, kept.record)
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""What the watch had to put right since the boot: which objects, when, and how often."""
+"""What happened since the boot: which objects the watch had to put right, when, how often; and suspensions."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ FILE = "history.json"
 OWNER = 0
 LONGEST = 200  # entries; those that happened last are kept
 PUT_BACK, REMOVED = "put back", "removed"
+# Done on purpose, some of it to all sets at once. The object is then who did it, or when.
+EVERY_SET = "all sets"
+SUSPENDED, RESUMED, ENDED = "suspended", "resumed", "ended"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Repair:
     """One object that was not as the record of its set said."""
 
     set: str
-    done: str  # PUT_BACK what was gone or changed; REMOVED what carries our number and is none of ours
+    done: str  # PUT_BACK what was gone or changed; REMOVED what carries our number and is none of ours; SUSPENDED, …
     object: str  # kind, family and text
     first: str = ""  # ISO 8601
     last: str = ""
@@ -50,7 +53,7 @@ class Repair:
 def repairs(applied: Applied) -> list[Repair]:
     """What of a run was no change of the host that we followed, but somebody's doing to what is ours."""
     record, result = applied.kept.record, applied.result
-    if record is None or result is None:
+    if record is None or result is None or applied.gone:
         return []
     rules, routes = objects_of(record)
     # A round that failed, or had to wait, put backstops in that the next one takes away.
@@ -118,6 +121,7 @@ class History:
         temporary = self._path.with_name(f".{FILE}.new")
         content = json.dumps([dataclasses.asdict(entry) for entry in entries])
         try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             temporary.unlink(missing_ok=True)
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(content)

@@ -40,10 +40,13 @@ MODULES = (
     "_host.apply",
     "_host.cli",
     "_host.daemons",
+    "_host.due",
     "_host.ear",
+    "_host.generations",
     "_host.history",
     "_host.hook",
     "_host.install",
+    "_host.metrics",
     "_host.pace",
     "_host.path",
     "_host.program",
@@ -109,6 +112,7 @@ MODULES = (
     "_sets",
     "_store",
     "_surroundings",
+    "_suspension",
     "_switch",
     "_sysctl",
     "_tunnels",
@@ -131,7 +135,7 @@ _VERSION_FILE = "_version"
 _MAIN = f"""\
 import sys
 
-if sys.argv[1:2] in (["confirm"], ["restore"]):  # without what the other commands take long to import
+if sys.argv[1:2] in (["confirm"], ["restore"], ["wake"]):  # without what the other commands take long to import
     from {PACKAGE}._host.window import main
 else:
     from {PACKAGE}._host.cli import main

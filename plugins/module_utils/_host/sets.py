@@ -34,10 +34,15 @@ class Kept:
 
 
 class ReadableStore(Store):
-    """A store that passes over what cannot be read, so that one bad file does not stop the other sets."""
+    """A store that passes over what cannot be read, so that one bad file does not stop the other sets.
+
+    C(without) are sets that are not to be seen either.
+    """
+
+    without: frozenset[str] = frozenset()
 
     def names(self) -> list[str]:
-        return [name for name in super().names() if self._is_readable(name)]
+        return [name for name in super().names() if name not in self.without and self._is_readable(name)]
 
     def _is_readable(self, name: str) -> bool:
         try:
@@ -84,15 +89,16 @@ def _as_armed(found: dict[str, Kept], netns: str | None) -> None:
         found[armed.name] = dataclasses.replace(found[armed.name], record=pending, error=None, armed=armed)
 
 
-def readable_stores(netns: str | None) -> list[Store]:
-    """The stores of this host as far as they can be believed."""
+def readable_stores(netns: str | None, *, without: frozenset[str] = frozenset()) -> list[Store]:
+    """The stores of this host as far as they can be believed, some sets left out."""
     found: list[Store] = []
     for store in all_stores(netns):
         try:
             store.names()
         except RoutingError:
             continue  # kept_sets reports it
-        found.append(ReadableStore(store.root, owner=store.owner))
+        found.append(readable := ReadableStore(store.root, owner=store.owner))
+        readable.without = without
     return found
 
 

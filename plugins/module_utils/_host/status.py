@@ -12,27 +12,31 @@ import typing as t
 
 from .._paths import PENDING, PROVEN, WRONG
 from .._surroundings import Host
+from .._suspension import as_result
 from .._version import VERSION
-from .apply import Applied, converge_sets
+from .apply import Applied, converge_sets, withdraw_sets
 from .history import History
 
 if t.TYPE_CHECKING:
     from .._kernel import Kernel
 
-DRIFTED, UNREADABLE = "drifted", "unreadable"
-_WORST_FIRST = (UNREADABLE, WRONG, DRIFTED, PENDING, PROVEN)
+DRIFTED, SUSPENDED, UNREADABLE = "drifted", "suspended", "unreadable"
+_WORST_FIRST = (UNREADABLE, WRONG, DRIFTED, SUSPENDED, PENDING, PROVEN)
 _COLUMNS = ("set", "identity", "verdict", "interface", "addresses", "table", "priority")
 
 
 def read_status(kernel: Kernel, netns: str | None) -> dict[str, t.Any]:
     """The state of the host and of every set, as `status --json` shows it. Raises NotPermitted."""
     runtime = Host(kernel, netns, persistent=False).runtime
-    sets = [_set(applied) for applied in converge_sets(kernel, netns, dry_run=True)]
+    suspended = as_result(netns)
+    wanted = converge_sets if suspended is None else withdraw_sets
+    sets = [_set(applied) for applied in wanted(kernel, netns, dry_run=True)]
     states = [entry["state"] for entry in sets]
     return {
         "version": VERSION,
         "state": next((state for state in _WORST_FIRST if state in states), PROVEN),
         "ok": all(entry["ok"] for entry in sets),
+        "suspended": suspended,
         "sets": sets,
         "history": [dataclasses.asdict(repair) for repair in History(runtime).read()],
     }
@@ -44,16 +48,20 @@ def as_table(status: t.Mapping[str, t.Any]) -> str:
     widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines += [f"{entry['name']}: {line}" for entry in status["sets"] for line in _remarks(entry)]
-    return "\n".join([*(lines if status["sets"] else ["no sets"]), ""])
+    return "\n".join([*_suspended(status), *(lines if status["sets"] else ["no sets"]), ""])
 
 
 def history_table(status: t.Mapping[str, t.Any]) -> str:
-    """What the watch had to put right since the boot, the last first."""
+    """What happened since the boot, the last first, below what holds now."""
     lines = [
         f"{entry['last']}  {entry['times']} times  {entry['set']}: {entry['done']} {entry['object']}"
         for entry in status["history"]
     ]
-    return "\n".join([*(lines or ["nothing had to be put right since the boot"]), ""])
+    return "\n".join([*_suspended(status), *(lines or ["nothing had to be put right since the boot"]), ""])
+
+
+def _suspended(status: t.Mapping[str, t.Any]) -> list[str]:
+    return [f"this host is {status['suspended']['text']}"] if status["suspended"] else []
 
 
 def _set(applied: Applied) -> dict[str, t.Any]:
@@ -72,6 +80,7 @@ def _set(applied: Applied) -> dict[str, t.Any]:
         "wrong": list(result.proof.wrong()) if result else [],
         "required": lacking,
         "drift": _drift(applied),
+        "expires": record.declaration.get("expires") if record else None,
         "error": None if applied.error is None else applied.error.line(),
         "warnings": applied.remarks(),
         "last_change": dict(record.meta) if record else {},
@@ -83,6 +92,8 @@ def _state(applied: Applied) -> str:
         return UNREADABLE if applied.kept.record is None else WRONG
     if _drift(applied):
         return DRIFTED
+    if applied.gone:
+        return SUSPENDED
     verdicts = [entry["verdict"] for entry in applied.result.proof.identities]
     return next((state for state in _WORST_FIRST if state in verdicts), PROVEN)
 
@@ -113,6 +124,8 @@ def _rows(entry: t.Mapping[str, t.Any]) -> list[tuple[str, ...]]:
 def _remarks(entry: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     if entry["error"]:
         yield entry["error"]
+    if entry["expires"]:
+        yield f"ends at {entry['expires']}"
     yield from entry["wrong"]
     yield from (f"{key} is required and pending" for key in entry["required"])
     yield from (f"would {line}" for line in entry["drift"])

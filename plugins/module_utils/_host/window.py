@@ -3,14 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""Commands confirm and restore: the end of a change that waits for its confirmation, one way or the other.
+"""Commands confirm, restore and wake: how a change that waits for its confirmation ends, and what else ends in time.
 
-Both have to be quick, so they do without most of what the other commands import.
+They have to be quick, so they do without most of what the other commands import.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
 import sys
 import time
@@ -19,13 +20,15 @@ import typing as t
 from .._confirm import confirm, restore, waiting
 from .._errors import RoutingError
 from .._kernel import open_kernel
+from .._model import fields
+from .._record import end_of
 from .._store import store_for
 from .._surroundings import Host
 from . import hook, install
 
 
 def main() -> int:
-    """One of the two, as `fleetvpn-endpoint` takes it. Exit status 1: an error, one line on stderr."""
+    """One of them, as `fleetvpn-endpoint` takes it. Exit status 1: an error, one line on stderr."""
     parser = argparse.ArgumentParser(prog="fleetvpn-endpoint", allow_abbrev=False)
     commands = parser.add_subparsers(required=True)
     add_commands(lambda name, run, text: command(commands, name, run, text))
@@ -48,11 +51,13 @@ def command(
 
 
 def add_commands(add: t.Callable[[str, t.Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]) -> None:
-    """The two."""
+    """All of this file."""
     confirmed = add("confirm", _confirm, "confirm the change that waits, so that it is not undone")
     confirmed.add_argument("token", metavar="TOKEN", nargs="?", help="that of the change; any that waits if left out")
     restored = add("restore", _restore, "undo a change as soon as its time is up without confirmation")
     restored.add_argument("token", metavar="TOKEN", help="that of the change")
+    woken = add("wake", _wake, "apply as soon as something ends, such as a suspension")
+    woken.add_argument("moment", metavar="TIME", help="when that is")
 
 
 def _confirm(given: argparse.Namespace) -> int:
@@ -62,11 +67,21 @@ def _confirm(given: argparse.Namespace) -> int:
         confirm(host, armed)
         if given.netns is None:
             install.look(wanted=bool(store_for(True, None).names())).carry_out()
+        due = _due(host)
         host.window.close()  # and with it the file that this program is
         if armed.absent:
             host.tidy()
+    if due is not None:
+        due.arrange(given.netns)
     sys.stdout.write(f"{armed.name}: the change by {armed.holder} is confirmed\n")
     return 0
+
+
+def _due(host: Host) -> t.Any:
+    """What sees to sets that end by themselves; nothing if there are none, for it is slow to import."""
+    records = [record for store in host.stores for record in store.read_all().values()]
+    ending = any(end_of(record.declaration) for record in records)
+    return importlib.import_module(".due", __package__) if ending else None
 
 
 def _restore(given: argparse.Namespace) -> int:
@@ -87,3 +102,11 @@ def _restore(given: argparse.Namespace) -> int:
                 install.look(wanted=False).carry_out()
             host.tidy()
     return 0
+
+
+def _wake(given: argparse.Namespace) -> int:
+    """What is started for the moment when something ends: wait until then if it is early, and apply."""
+    moment = fields.moment(given.moment, "time")
+    while (left := (moment - datetime.datetime.now(datetime.timezone.utc)).total_seconds()) > 0:
+        time.sleep(left)
+    return int(importlib.import_module(".cli", __package__).bring(given.netns))

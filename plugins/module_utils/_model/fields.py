@@ -11,6 +11,8 @@ InvalidInput. Nothing here asks the host: names of tables are resolved by a func
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import socket
 import typing as t
 
@@ -305,3 +307,20 @@ def one_family(params: Params, texts: t.Mapping[str, str | None]) -> int:
     if found is None:
         raise params.refuse("family", "must be given where no address tells it", "ipv4, ipv6")
     return found
+
+
+def moment(value: object, field: str) -> datetime.datetime:
+    """A point in time, in UTC. Host and author may live in different zones, so it has to name one."""
+    text = str(value).strip()
+    found = None
+    with contextlib.suppress(ValueError):
+        found = datetime.datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+    if found is None or found.tzinfo is None:
+        accepted = "a date and a time with its zone, as 2026-12-24T18:00:00+01:00"
+        raise InvalidInput("is no point in time", field=field, value=text, accepted=accepted)
+    return found.astimezone(datetime.timezone.utc)
+
+
+def now() -> datetime.datetime:
+    """This moment in UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)

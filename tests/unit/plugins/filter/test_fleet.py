@@ -56,6 +56,12 @@ def test_each_host_has_one_state() -> None:
     assert not fleet["ok"]
 
 
+def test_a_suspended_host_is_drifted_and_says_why() -> None:
+    paused = {"suspended": {"text": "suspended by alice since then until it is resumed"}}
+    (host,) = fleet_state({"h": {**answer("drifted", plan=[STEP] * 20), **paused}})["hosts"]
+    assert (host["state"], host["reasons"]) == ("drifted", ["suspended by alice since then until it is resumed"])
+
+
 def test_waiting_is_neither_failed_nor_fine() -> None:
     fleet = fleet_state({name: HOSTS[name] for name in ("good", "away", "laptop")})
     assert fleet["ok"]

@@ -312,9 +312,10 @@ class TestTable:
             "error": None,
             "wrong": [],
             "required": [],
+            "expires": None,
             "drift": ["add rule 2301: ..."],
         }
-        assert status.as_table({"sets": [entry]}).splitlines() == [
+        assert status.as_table({"sets": [entry], "suspended": None}).splitlines() == [
             "set   identity  verdict  interface  addresses    table  priority",
             "main  inside    drifted  -          10.8.0.0/16  2002   -",
             "main: would add rule 2301: ...",

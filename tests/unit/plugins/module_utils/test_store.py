@@ -140,6 +140,16 @@ def test_ten_generations_are_kept(store: Store) -> None:
     assert number_of(store.read("main")) == 14
 
 
+def test_older_records_have_numbers_and_a_damaged_one_is_none(store: Store) -> None:
+    for number in (1, 2, 3, 4):
+        save(store, number)
+    store.generations("main")[1].write_bytes(b"{")
+    found = store.older("main")
+    assert list(found) == [1, 2, 3]
+    assert found[2] is None
+    assert number_of(found[3]) == 3
+
+
 def test_sets_do_not_mix_even_when_one_name_begins_like_another(store: Store) -> None:
     for name in ("a", "a-1", "a_"):
         save(store, 1, name)

@@ -252,6 +252,7 @@ class TestInfo:
         values = documented("endpoint_info")
         assert set(values) <= set(told)
         assert told["changed"] is False
+        assert told["suspended"] is None
         (only,) = told["sets"]
         assert (only["name"], only["state"], only["plan"]) == ("main", "proven", [])
         assert {entry["verdict"] for entry in told["identities"]} == {"proven"}

@@ -1,0 +1,388 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator does on a host in an incident, with the program alone: suspend, resume, go back.
+
+And what ends by itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import typing as t
+
+import pytest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._version import VERSION
+
+from tests.functional.onhost import (
+    COLLECTIONS,
+    FAR,
+    IDENTITIES,
+    INSIDE,
+    REPOSITORY,
+    SETS,
+    TUNNEL,
+    UPLINK,
+    connect,
+    declare,
+    eventually,
+    hosts,
+    play,
+    program,
+    reboot,
+    rules,
+    seen,
+    status,
+    way,
+)
+from tests.functional.watching import Watch
+from tests.lab import Host
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+DISABLED = "/etc/fleetvpn/disabled"
+# Everything that is ever changed on a host: rules, routes, device groups, sysctls, a device of our own, the guard.
+FIRST: dict[str, t.Any] = {
+    "identities": [IDENTITIES[0], {**IDENTITIES[1], "destinations": ["10.77.0.0/16"]}],
+    "unbound": "inside",
+    "unbound_backstop": True,
+    "sysctls": ["rp_filter"],
+}
+SECOND: dict[str, t.Any] = {
+    "set": "second",
+    "identities": [{"name": "third", "interface": "fvtvpn1", "gateway": "none", "addresses": ["10.8.0.1"]}],
+    "sysctls": ["rp_filter"],
+}
+# The kernel adds routes for link-local addresses when it has seen that nobody else has them.
+_STATE = """
+for family in -4 -6; do ip -N $family rule; ip -N $family route show table all | grep -v fe80: ; done
+ip -N -o link | sed 's/^[0-9-]*: //; s/state [^ ]*//; s/link.*//'
+nft -s list ruleset
+grep -r . /proc/sys/net/ipv4/conf/*/rp_filter /etc/iproute2
+"""
+
+
+@pytest.fixture
+def make() -> t.Iterator[t.Callable[[str], Host]]:
+    with hosts() as maker:
+        yield maker
+
+
+@pytest.fixture
+def host(make: t.Callable[[str], Host]) -> Host:
+    """A host with its VPN up, no reverse-path filter, and nothing of ours."""
+    host = make("h")
+    connect(host, INSIDE)
+    host.shell(f"echo 0 >/proc/sys/net/ipv4/conf/{UPLINK}/rp_filter")
+    return host
+
+
+def state(host: Host) -> list[str]:
+    """All that a host is, as far as routing is concerned."""
+    return sorted(host.shell(_STATE).splitlines())
+
+
+def differs(host: Host, before: list[str]) -> list[str]:
+    """What is not as it was."""
+    now = state(host)
+    return [f"-{line}" for line in before if line not in now] + [f"+{line}" for line in now if line not in before]
+
+
+def ours(host: Host) -> list[str]:
+    """Our rules."""
+    return [line for line in rules(host) if "proto 151" in line]
+
+
+class TestSuspended:
+    def test_is_the_host_to_the_letter_and_comes_back_to_the_letter(self, host: Host) -> None:
+        before = state(host)
+        declare(host, **FIRST)
+        declare(host, **SECOND)
+        with_us = state(host)
+        assert f"/proc/sys/net/ipv4/conf/{UPLINK}/rp_filter:1" in with_us
+        records = {name: seen(host, f"{SETS}/{name}.json").read_bytes() for name in ("main", "second")}
+        done = program(host, "suspend")
+        assert (done.returncode, differs(host, before)) == (0, []), done.stderr
+        assert "main: suspended, " in done.stdout
+        assert "this host is suspended by " in done.stdout
+        assert {name: seen(host, f"{SETS}/{name}.json").read_bytes() for name in records} == records
+        found = status(host)
+        assert (found["state"], found["ok"]) == ("suspended", False)
+        assert "this host is suspended" in program(host, "status").stdout
+        assert program(host, "resume").returncode == 0
+        assert differs(host, with_us) == []
+        assert status(host)["state"] == "pending"  # as before: the second set's device is not there
+        told = program(host, "status", "--history").stdout
+        assert [line.split(": ")[1].split(" ")[0] for line in told.splitlines()] == ["resumed", "suspended"]
+
+    def test_stays_so_over_a_boot_an_apply_and_a_play(self, host: Host, make: t.Callable[[str], Host]) -> None:
+        declare(host)
+        assert program(host, "suspend").returncode == 0
+        after = make("after")
+        connect(after, INSIDE)
+        reboot(host, after)
+        done = program(after, "apply")
+        assert (done.returncode, ours(after)) == (0, [])
+        assert "main: is suspended, and so nothing of it is in the kernel" in done.stderr
+        for wanted in ({}, {"check": True}, {"state": "absent"}):
+            refused = declare(after, **wanted)
+            assert refused.get("failed")
+            assert (refused["field"], refused["value"]) == ("suspended", DISABLED)
+            assert "fleetvpn-endpoint resume" in refused["accepted"]
+        assert program(after, "resume").returncode == 0
+        assert way(after, INSIDE) == TUNNEL
+        assert {step["kind"] for step in declare(after)["plan"]} == {"file"}  # a boot brings no units along here
+
+    def test_can_be_done_with_touch_and_rm(self, host: Host) -> None:
+        declare(host)
+        host.shell(f"touch {DISABLED}")
+        assert "suspended until it is resumed" in program(host, "apply").stdout
+        assert ours(host) == []
+        host.shell(f"rm {DISABLED}")
+        assert program(host, "apply").returncode == 0
+        assert way(host, INSIDE) == TUNNEL
+
+    def test_can_be_done_without_the_program(self, host: Host) -> None:
+        """As the guide says."""
+        declare(host)
+        host.shell(f"touch {DISABLED}")
+        guide = (REPOSITORY / "docs/docsite/rst/guide_incident.rst").read_text(encoding="utf-8")
+        commands = [
+            line.strip()[2:] for line in guide.splitlines() if line.startswith(("   $ ip ", "   $ nft delete "))
+        ]
+        assert len(commands) == 3
+        for command in commands:
+            host.shell(command)
+        assert ours(host) == []
+        assert "fleetvpn" not in host.run(["nft", "list", "tables"]).stdout
+        assert program(host, "apply").returncode == 0
+        assert program(host, "resume").returncode == 0
+        assert way(host, INSIDE) == TUNNEL
+
+    def test_is_left_alone_by_the_watch(self, host: Host) -> None:
+        declare(host)
+        watch = Watch(host)
+        assert program(host, "suspend").returncode == 0
+        host.run(["ip", "addr", "add", "10.9.0.6/32", "dev", TUNNEL])
+        eventually(lambda: any("is suspended" in line for line in watch.lines()))
+        eventually(watch.is_waiting)
+        assert ours(host) == []
+        assert program(host, "resume").returncode == 0
+        assert way(host, "10.9.0.6") == TUNNEL
+        watch.end()
+        kinds = {entry["done"] for entry in status(host)["history"]}
+        assert kinds == {"suspended", "resumed"}
+
+    def test_ends_by_itself(self, host: Host, make: t.Callable[[str], Host]) -> None:
+        declare(host)
+        done = program(host, "suspend", "--for", "3s")
+        assert (done.returncode, ours(host)) == (0, []), done.stderr
+        after = make("after")
+        connect(after, INSIDE)
+        reboot(host, after)
+        assert program(after, "apply").returncode == 0
+        for each in (host, after):
+            eventually(lambda each=each: way(each, INSIDE) == TUNNEL, 60)  # type: ignore[misc]
+            assert not seen(each, DISABLED).exists()
+            eventually(lambda each=each: not seen(each, "/run/fleetvpn/due.json").exists())  # type: ignore[misc]
+        assert "at 20" in program(host, "status", "--history").stdout
+
+    def test_early_leaves_no_process_behind(self, host: Host) -> None:
+        declare(host)
+        program(host, "suspend", "--for", "2h")
+        handle = json.loads(seen(host, "/run/fleetvpn/due.json").read_text())["handle"]
+        assert handle.startswith("process ")
+        program(host, "resume")
+        assert not seen(host, "/run/fleetvpn/due.json").exists()
+        eventually(lambda: "wake" not in host.shell("cat /proc/[0-9]*/cmdline 2>/dev/null || true"))
+
+    @pytest.mark.parametrize("period", ["2", "0h", "2 h", "-1h", "99999h"])
+    def test_for_a_time_that_is_none_is_refused(self, host: Host, period: str) -> None:
+        declare(host)
+        before = state(host)
+        done = program(host, "suspend", f"--for={period}")
+        assert done.stderr == (
+            f"fleetvpn-endpoint: for: '{period}' is no time; accepted: 1 to 9999 with s, m, h or d behind it, as 2h\n"
+        )
+        assert (done.returncode, differs(host, before)) == (1, [])
+
+    def test_undoes_a_change_that_waits(self, host: Host) -> None:
+        before = state(host)
+        waiting = declare(host, confirm={"by": "reconnect", "timeout": 60})
+        assert waiting["confirm"]["state"] == "armed"
+        assert program(host, "--version").returncode != 0  # it is not installed before the confirmation
+        command = [*waiting["confirm"]["command"][:3], "suspend"]
+        assert host.run(command, check=False).returncode == 0
+        assert differs(host, before) == []
+        assert host.run(["ip", "route", "get", FAR], check=False).returncode == 0
+
+
+POOLED: dict[str, t.Any] = {"identities": [IDENTITIES[0], {**IDENTITIES[1], "pools": ["10.9.0.0/16"]}]}
+
+
+def generations(host: Host) -> list[dict[str, t.Any]]:
+    """As the program lists them."""
+    found: list[dict[str, t.Any]] = json.loads(program(host, "status", "--generations", "--json").stdout)
+    return found
+
+
+class TestGenerations:
+    def test_say_who_declared_what_when_and_in_which_play(self, host: Host, tmp_path: pathlib.Path) -> None:
+        declare(host)
+        task = {"fleetvpn.routing.endpoint": {**POOLED, "confirm": {"by": "none"}}}
+        done = play(host, task, directory=tmp_path)
+        assert done.returncode == 0, done.stdout
+        declared = generations(host)[0]["when"]
+        host.run(["ip", "addr", "add", "10.9.0.6/32", "dev", TUNNEL])
+        program(host, "apply")
+        now, *_same, first = generations(host)
+        assert (now["current"], now["play"], now["version"], now["when"]) == (True, "all", VERSION, declared)
+        assert (first["generation"], first["current"], first["play"]) == (1, False, "")
+        assert len(now["digest"]) == 64
+        shown = program(host, "status", "--generations").stdout.splitlines()
+        assert shown[0].split() == ["set", "generation", "when", "user", "controller", "play", "version"]
+        assert "(current)" in shown[1]
+
+    def test_can_be_returned_to(self, host: Host) -> None:
+        declare(host)
+        first = state(host)
+        declare(host, **POOLED)
+        second = state(host)
+        done = program(host, "rollback")
+        assert (done.returncode, differs(host, first)) == (0, []), done.stderr
+        assert done.stdout.endswith("; as generation 1 was\n")
+        assert not declare(host)["changed"]
+        assert program(host, "rollback").stdout.endswith("; as generation 2 was\n")
+        assert differs(host, second) == []
+        assert program(host, "rollback", "1").returncode == 0
+        assert differs(host, first) == []
+        again = json.loads(program(host, "rollback", "1", "--json").stdout)
+        assert again == {"generation": 1, "changed": False, "command": None}
+        refused = program(host, "rollback", "77")
+        assert refused.returncode == 1
+        line = "fleetvpn-endpoint: generation: 77 is no generation of set main that can be read; accepted: 1, 2, 3"
+        assert refused.stderr.startswith(line)
+        program(host, "suspend")
+        assert "is suspended" in program(host, "rollback", "2").stderr
+        assert ours(host) == []
+
+    def test_without_a_confirmation_do_not_stay(self, host: Host) -> None:
+        declare(host)
+        declare(host, **POOLED)
+        now = state(host)
+        done = json.loads(program(host, "rollback", "--timeout", "3", "--json").stdout)
+        assert differs(host, now)
+        assert done["command"][3] == "confirm"
+        eventually(lambda: not differs(host, now), 60)
+        assert [entry["generation"] for entry in generations(host)] == [2, 1]
+
+    def test_of_a_fleet(self, host: Host, tmp_path: pathlib.Path) -> None:
+        declare(host)
+        first = state(host)
+        declare(host, **POOLED)
+        for _time in range(2):
+            done = roll_back(host, tmp_path, rollback_generation=1)
+            assert done.returncode == 0, done.stdout
+            assert differs(host, first) == []
+        assert "changed=0" in done.stdout
+        assert not seen(host, "/run/fleetvpn/armed.json").exists()
+
+
+def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+    """The playbook."""
+    inventory = {
+        "ansible_connection": "lab",
+        "ansible_lab_pid": host.pid,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_become_method": "ansible.builtin.su",
+    }
+    (directory / "inventory.json").write_text(json.dumps({"vpn_endpoints": {"hosts": {"h": inventory}}}))
+    command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.json"]
+    return subprocess.run(
+        [*command, "fleetvpn.routing.rollback", "--extra-vars", json.dumps(variables)],
+        cwd=directory,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
+            "ANSIBLE_HOME": str(directory / "ansible"),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def soon(seconds: float) -> str:
+    """A point in time as an author may write it, in a zone that is not the host's."""
+    zone = datetime.timezone(datetime.timedelta(hours=3))
+    return (datetime.datetime.now(zone) + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+class TestExpires:
+    def test_the_host_ends_the_set_by_itself(self, host: Host, make: t.Callable[[str], Host]) -> None:
+        """One that was not booted meanwhile, one that was, and one that was off."""
+        declare(host)
+        alone = rules(host)
+        end = soon(30)
+        found = declare(host, **{**SECOND, "expires": end})
+        assert found["changed"], found
+        assert rules(host) != alone
+        assert f"second: ends at {end}" in program(host, "status").stdout
+        booted, off = make("booted"), make("off")
+        for each in (booted, off):
+            connect(each, INSIDE)
+            reboot(host, each)
+        assert program(booted, "apply").returncode == 0
+        eventually(lambda: rules(host) == alone, 120)
+        eventually(lambda: not seen(host, f"{SETS}/second.json").exists())
+        eventually(lambda: rules(booted) == alone, 120)
+        done = program(off, "apply")
+        assert done.stdout.startswith("second: ended, ")
+        assert rules(off) == alone
+        assert program(host, "status", "--history").stdout.endswith(f"second: ended at {end}\n")
+        eventually(lambda: not seen(host, "/run/fleetvpn/due.json").exists())
+        assert status(host)["state"] == "proven"
+
+    def test_a_task_that_comes_too_late_says_so(self, host: Host) -> None:
+        declare(host)
+        alone = rules(host)
+        late = declare(host, **{**SECOND, "expires": soon(-60)})
+        assert (late["changed"], rules(host)) == (False, alone)
+        assert "set second has ended at" in str(late["warnings"])
+        declare(host, **SECOND)
+        announced = declare(host, check=True, **{**SECOND, "expires": soon(-60)})
+        gone = declare(host, **{**SECOND, "expires": soon(-60)})
+        assert gone["changed"]
+        assert gone["plan"] == announced["plan"]
+        assert rules(host) == alone
+
+    @pytest.mark.parametrize(
+        ("params", "line"),
+        [
+            ({"expires": "2099-01-01"}, "expires: '2099-01-01' is no point in time; accepted: a date and a time with"),
+            ({"expires": "2099-01-01T00:00:00"}, "is no point in time"),
+            ({"expires": soon(60), "persistent": False}, "would be ended by nobody; accepted: a persistent set"),
+        ],
+    )
+    def test_what_nobody_could_end_is_refused(self, host: Host, params: dict[str, t.Any], line: str) -> None:
+        found = declare(host, **params)
+        assert found.get("failed")
+        assert line in found["msg"]
+        assert ours(host) == []
+
+    def test_a_change_that_waits_is_confirmed_or_undone_first(self, host: Host) -> None:
+        end = time.time() + 40
+        waiting = declare(host, confirm={"by": "reconnect", "timeout": 200}, expires=soon(40))
+        assert waiting["confirm"]["state"] == "armed", waiting
+        time.sleep(max(0.0, end + 1 - time.time()))
+        assert ours(host)
+        assert host.run(waiting["confirm"]["command"], check=False).returncode == 0
+        eventually(lambda: ours(host) == [], 60)
