@@ -93,6 +93,10 @@ functional: root setup $(OLDEST)/.done ## Tests on the real kernel, in network n
 functional-long: root setup ## Coexistence, situations, 500 faults, SSH that is cut off, 200 reconnects (root)
 	pytest tests/functional -m long
 
+.PHONY: bench
+bench: root setup ## What it costs, against ping, ip and pyroute2, into bench/results.json (root; on an idle machine)
+	python -m tests.bench
+
 .PHONY: integration
 integration: root setup ## The targets of ansible-test, one per module, in namespaces of their own (root)
 	tests/tools/ansible_test.sh integration --allow-root --allow-destructive --color yes
