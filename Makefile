@@ -109,6 +109,10 @@ functional-long: root setup ## Coexistence, situations, 500 faults, SSH that is 
 test-matrix: root setup $(PYROUTE2:%=build/pyroute2-%/.done) ## The contract with the kernel, with each pyroute2 in between (root)
 	for version in $(PYROUTE2); do "build/pyroute2-$$version/bin/pytest" tests/functional -m kernel; done
 
+.PHONY: bench
+bench: root setup ## What it costs, against ping, ip and pyroute2, into bench/results.json (root; on an idle machine)
+	python -m tests.bench
+
 .PHONY: integration
 integration: root setup ## The targets of ansible-test, one per module, in namespaces of their own (root)
 	tests/tools/ansible_test.sh integration --allow-root --allow-destructive --color yes

@@ -16,7 +16,7 @@ from ._converge import Request, converge
 from ._converge import Result as Found
 from ._daemons import find_daemons
 from ._errors import InvalidInput, RoutingError
-from ._host.history import History
+from ._host.history import EVERY_SET, History
 from ._names import Names
 from ._read import FAMILIES
 from ._record import Record, objects_of
@@ -74,9 +74,9 @@ def tell(context: Context) -> Result:
 
 
 def _repairs(netns: str | None, wanted: str | None) -> list[Entry]:
-    """What the watch had to put right since the boot."""
+    """What the watch had to put right since the boot, and what somebody did to all sets at once."""
     history = History(Host(None, netns).runtime)
-    return [dataclasses.asdict(repair) for repair in history.read() if wanted in (None, repair.set)]
+    return [dataclasses.asdict(repair) for repair in history.read() if wanted is None or repair.set in (wanted, EVERY_SET)]
 
 
 def _proposed(context: Context, kernel: Kernel) -> Entry:

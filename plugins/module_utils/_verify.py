@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import itertools
 import typing as t
 
-from ._model.fields import family_of
+from ._model.fields import family_of, prefixes_of
 from ._model.path import ERRORS, Answer, IdentityPaths
 from ._model.route import Route
 from ._model.state import Flow
@@ -138,12 +139,12 @@ def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list
 def _far(family: int, facts: Facts) -> list[str]:
     """One destination that no specific route of main covers."""
     specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
-    return [to for to in FAR[family] if not _covered(to, specific)][:1]
+    return list(itertools.islice((to for to in FAR[family] if not _covered(to, specific)), 1))
 
 
 def _is_wide(route: Route) -> bool:
     """Defaults and the halves that VPN clients lay over them: rules of ours suppress them."""
-    return ipaddress.ip_network(route.dst).prefixlen <= 1
+    return route.dst.endswith(("/0", "/1"))
 
 
 def _into_tunnels(outcome: Outcome, facts: Facts, family: int) -> list[Route]:
@@ -169,7 +170,8 @@ def _is_link_local(address: str) -> bool:
 
 
 def _covered(to: str, routes: t.Iterable[Route]) -> bool:
-    return any(r.family == family_of(to) and ipaddress.ip_address(to) in ipaddress.ip_network(r.dst) for r in routes)
+    prefixes = prefixes_of(to)
+    return any(r.dst in prefixes for r in routes)
 
 
 def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, facts: Facts) -> dict[str, t.Any]:

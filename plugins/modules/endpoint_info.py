@@ -207,17 +207,18 @@ conflicts:
       description: The object as iproute2 writes it.
       type: str
 repairs:
-  description: What the watch of the program on the host had to put right since the boot, the last first.
+  description: What was done to the sets since the boot besides the runs of module M(fleetvpn.routing.endpoint), the last first.
   returned: success
   type: list
   elements: dict
   contains:
     set:
-      description: The set whose object it was.
+      description: The set whose object it was; V(all sets) for what concerns the host.
       type: str
     done:
       description: V(put back) for what was gone or changed, V(removed) for what carried the number of a set and was
-        none of its objects.
+        none of its objects, both by the watch; V(suspended) and V(resumed) by somebody on the host; V(ended) for a set that
+        has expired.
       type: str
     object:
       description: The object, with its kind and family.

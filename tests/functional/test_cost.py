@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import typing as t
 
 import pytest
 
-from tests.functional.onhost import REPOSITORY, provide_pyroute2
+from tests.bench.plays import PING, PYTHON, Ran, Task, run
+from tests.functional.onhost import provide_pyroute2
 from tests.lab import Lab
 
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
@@ -30,33 +27,12 @@ IDENTITIES = [
     {"name": "outside", "interface": "auto"},
     {"name": "inside", "interface": "vpn0", "gateway": "none"},
 ]
-PING: dict[str, t.Any] = {"name": "ping", "ansible.builtin.ping": None}
-ENDPOINT: dict[str, t.Any] = {"name": "endpoint", "fleetvpn.routing.endpoint": {"identities": IDENTITIES}}
+ENDPOINT: Task = {"name": "endpoint", "fleetvpn.routing.endpoint": {"identities": IDENTITIES}}
 
 
-def run(lab: Lab, directory: pathlib.Path, tasks: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Run tasks on the host with its own Python; what the callback tells of each."""
-    lab.inventory(directory / "inventory.yml", python="/usr/bin/python3")
-    (directory / "site.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
-    environment = {
-        **os.environ,
-        "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build" / "collections"),
-        "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
-        "ANSIBLE_PIPELINING": "1",
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-    }
-    command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.yml", "site.yml"]
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: list[dict[str, t.Any]] = json.loads(done.stdout)["plays"][0]["tasks"]
-    return found
-
-
-def seconds(task: dict[str, t.Any]) -> float:
-    """How long a task took."""
-    ends = (datetime.datetime.fromisoformat(task["task"]["duration"][end].rstrip("Z")) for end in ("start", "end"))
-    start, end = ends
-    return (end - start).total_seconds()
+def quick(plays: t.Sequence[Ran]) -> float:
+    """What else the machine does only adds to a time; the quicker quarter has least of it."""
+    return statistics.quantiles((ran.seconds for ran in plays), n=4)[0]
 
 
 def test_a_task_that_changes_nothing_costs_about_two_pings(tmp_path: pathlib.Path) -> None:
@@ -64,11 +40,11 @@ def test_a_task_that_changes_nothing_costs_about_two_pings(tmp_path: pathlib.Pat
         client = lab.client("one", "standin", container=True)
         provide_pyroute2(client.host)
         client.up()
-        # The first one of each changes something, or fills caches.
-        told = run(lab, tmp_path, [PING, ENDPOINT] * (TIMES + 1))[2:]
-    assert not any(result["changed"] for task in told for result in task["hosts"].values())
-    # What else the machine does only adds to a time; the quicker quarter has least of it.
-    ping, endpoint = (statistics.quantiles(map(seconds, tasks), n=4)[0] for tasks in (told[::2], told[1::2]))
+        lab.inventory(tmp_path / "inventory.yml", python=PYTHON)
+        told = run(tmp_path, [[PING], [ENDPOINT]] * (TIMES + 1))
+    pings, endpoints = told.of(0, 2), told.of(1, 2)
+    assert not any(ran.changed for ran in endpoints)
+    ping, endpoint = quick(pings), quick(endpoints)
     print(f"ping: {ping * 1000:.0f} ms, endpoint: {endpoint * 1000:.0f} ms, ratio: {endpoint / ping:.2f}")
     assert endpoint / ping <= AT_MOST
 
@@ -85,10 +61,11 @@ def test_what_a_confirmation_adds_to_a_change(tmp_path: pathlib.Path) -> None:
         client = lab.client("one", "standin")
         provide_pyroute2(client.host)
         client.up()
-        told = run(lab, tmp_path, [PING, *tasks] * (CHANGES + 1))[5:]
-    kinds = {"ping": told[::5], "none": [*told[1::5], *told[2::5]], "reconnect": [*told[3::5], *told[4::5]]}
-    assert all(r["changed"] for kind in ("none", "reconnect") for task in kinds[kind] for r in task["hosts"].values())
-    took = {kind: statistics.quantiles(map(seconds, tasks), n=4)[0] for kind, tasks in kinds.items()}
+        lab.inventory(tmp_path / "inventory.yml", python=PYTHON)
+        told = run(tmp_path, [[PING], *([task] for task in tasks)] * (CHANGES + 1))
+    kinds = {"none": [*told.of(1, 5), *told.of(2, 5)], "reconnect": [*told.of(3, 5), *told.of(4, 5)]}
+    assert all(ran.changed for kind in kinds.values() for ran in kind)
+    took = {kind: quick(ran) for kind, ran in {"ping": told.of(0, 5), **kinds}.items()}
     added = took["reconnect"] - took["none"]
     print({kind: f"{value * 1000:.0f} ms" for kind, value in took.items()}, f"added: {added * 1000:.0f} ms")
     assert added / took["ping"] <= AT_MOST_CONFIRMED

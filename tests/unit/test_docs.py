@@ -215,7 +215,7 @@ class TestNames:
         long = re.search(r"^LONG := (.*)$", makefile, re.MULTILINE)
         assert long
         explained = re.findall(r"^\| `make ([a-z-]+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
-        targets = ("test-fast", "test", "test-long", "test-matrix", "release", "demo")
+        targets = ("test-fast", "test", "test-long", "test-matrix", "bench", "release", "demo")
         assert set(explained) == {*fast[1].split(), *steps[1].split(), *long[1].split(), *targets}
 
 

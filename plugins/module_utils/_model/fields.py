@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import socket
 import typing as t
 
@@ -167,6 +168,14 @@ def _masked(base: str, length: int) -> str:
     packed = int.from_bytes(socket.inet_pton(_AF[version], base), "big")
     rest = HOST_LENGTH[version] - length
     return socket.inet_ntop(_AF[version], (packed >> rest << rest).to_bytes(HOST_LENGTH[version] // 8, "big"))
+
+
+@functools.lru_cache(maxsize=64)
+def prefixes_of(address: str) -> frozenset[str]:
+    """Every prefix that an address is in, in canonical form: a large table is searched for one without reading it as
+    numbers.
+    """
+    return frozenset(f"{_masked(address, length)}/{length}" for length in range(HOST_LENGTH[family_of(address)] + 1))
 
 
 def shown(text: str) -> str:

@@ -377,3 +377,18 @@ def test_whatever_is_written_ends_as_a_value_or_a_clean_refusal(text: str) -> No
     ):
         with contextlib.suppress(InvalidInput):
             reader(text, "field")
+
+
+@given(st.ip_addresses(), st.ip_addresses(), st.data())
+def test_prefixes_of_an_address_are_those_that_hold_it(address: t.Any, other: t.Any, data: st.DataObject) -> None:
+    length = data.draw(st.integers(0, other.max_prefixlen))
+    network = ipaddress.ip_network((other, length), strict=False)
+    canonical = fields.prefix(f"{network.network_address}/{length}", "dst")
+    held = address.version == network.version and address in network
+    assert (canonical in fields.prefixes_of(str(address))) is held
+
+
+@given(st.ip_addresses())
+def test_an_address_is_in_a_prefix_of_every_length(address: t.Any) -> None:
+    assert len(fields.prefixes_of(str(address))) == address.max_prefixlen + 1
+    assert f"{fields.address(str(address), 'a')}/{address.max_prefixlen}" in fields.prefixes_of(str(address))
