@@ -76,7 +76,9 @@ def tell(context: Context) -> Result:
 def _repairs(netns: str | None, wanted: str | None) -> list[Entry]:
     """What the watch had to put right since the boot, and what somebody did to all sets at once."""
     history = History(Host(None, netns).runtime)
-    return [dataclasses.asdict(repair) for repair in history.read() if wanted is None or repair.set in (wanted, EVERY_SET)]
+    return [
+        dataclasses.asdict(repair) for repair in history.read() if wanted is None or repair.set in (wanted, EVERY_SET)
+    ]
 
 
 def _proposed(context: Context, kernel: Kernel) -> Entry:

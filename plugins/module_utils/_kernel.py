@@ -31,7 +31,7 @@ from ._model.operation import Operation
 from ._model.route import Route
 from ._model.rule import Rule
 from ._model.state import Address, Flow, Link, Path, Policy
-from ._netlink_apply import Answers, Transaction, device_index, failure
+from ._netlink_answers import Answers, device_index, failure
 from ._netlink_codec import AF, Codec, Content, Library, Message
 from ._netlink_socket import (
     HEADER_SIZE,
@@ -252,6 +252,8 @@ class Netlink:
         return _guard.read(table)
 
     def apply(self, operations: t.Sequence[Operation]) -> None:
+        from ._netlink_apply import Transaction  # what only reads is spared the time to load it
+
         Transaction(self, self._codec).run(operations)
 
     def tell(self, requests: t.Sequence[bytearray]) -> Answers:

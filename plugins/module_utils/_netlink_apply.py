@@ -10,19 +10,18 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import platform
-import socket
 import typing as t
 
 from . import _guard
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
-from ._errors import KernelError, NotPermitted, NotSupported, RoutingError
+from ._errors import NotSupported, RoutingError
 from ._model.guard import Guard
 from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl, Target
 from ._model.route import Route
 from ._model.rule import Rule
+from ._netlink_answers import Answers, device_index, failure
 from ._netlink_codec import Codec, Content, Message
 from ._netlink_link import change_link
 from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Refused
@@ -33,8 +32,6 @@ _NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, 
 # What a delete of a rule does not compare, whatever the request says.
 _NOT_COMPARED = ("invert", "goto")
 
-_NEEDED = "one with policy routing for the family, CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES"
-
 _REQUESTS = {
     "rule": {"add": "RTM_NEWRULE", "remove": "RTM_DELRULE"},
     "route": {"add": "RTM_NEWROUTE", "replace": "RTM_NEWROUTE", "remove": "RTM_DELROUTE"},
@@ -42,7 +39,6 @@ _REQUESTS = {
 }
 _FLAGS = {"add": NLM_F_CREATE | NLM_F_EXCL, "replace": NLM_F_CREATE | NLM_F_REPLACE, "remove": 0, "set": 0}
 
-Answers = list[t.Optional[Refused]]
 Prepared = tuple[Operation, bytearray]
 
 
@@ -271,25 +267,6 @@ class Held:
             found = self._kernel.routes(4, table=target.table, protocol=target.protocol or None)
             self._routes[where] = {route.key: route for route in reversed(found)}
         return self._routes[where]
-
-
-def failure(refused: Refused, operation: str) -> RoutingError:
-    """Our error for what the kernel answered."""
-    if refused.errno == errno.EPERM:
-        return NotPermitted(f"may not {operation!r}", accepted="root with CAP_NET_ADMIN")
-    if refused.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP) or "not enabled in kernel" in refused.text:
-        return NotSupported(
-            f"cannot do {operation!r}: {refused.text}", field="kernel", value=platform.release(), accepted=_NEEDED
-        )
-    return KernelError(refused.text, errno=refused.errno, operation=operation)
-
-
-def device_index(name: str) -> int:
-    """The index of a device. Raises Refused (ENODEV)."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as exc:
-        raise Refused(errno.ENODEV, f"there is no device {name!r}") from exc
 
 
 def _load(script: bytearray) -> Refused | None:

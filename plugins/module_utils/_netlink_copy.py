@@ -25,7 +25,8 @@ from ._model import fields
 from ._model.route import Route
 from ._model.rule import Rule
 from ._model.state import Address, Link
-from ._netlink_apply import Channel, device_index
+from ._netlink_answers import device_index
+from ._netlink_apply import Channel
 from ._netlink_codec import Codec, Content, Message
 from ._netlink_socket import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST
 

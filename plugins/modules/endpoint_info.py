@@ -207,7 +207,8 @@ conflicts:
       description: The object as iproute2 writes it.
       type: str
 repairs:
-  description: What was done to the sets since the boot besides the runs of module M(fleetvpn.routing.endpoint), the last first.
+  description: What was done to the sets since the boot, other than by module M(fleetvpn.routing.endpoint), the last
+    first.
   returned: success
   type: list
   elements: dict
@@ -217,8 +218,8 @@ repairs:
       type: str
     done:
       description: V(put back) for what was gone or changed, V(removed) for what carried the number of a set and was
-        none of its objects, both by the watch; V(suspended) and V(resumed) by somebody on the host; V(ended) for a set that
-        has expired.
+        none of its objects, both by the watch; V(suspended) and V(resumed) by somebody on the host; V(ended) for a set
+        that has expired.
       type: str
     object:
       description: The object, with its kind and family.

@@ -32,7 +32,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._kernel import op
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
-from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_apply import Transaction, failure
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_answers import failure
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_apply import Transaction
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_socket import NetlinkSocket, Refused
 
 from tests.functional.conftest import ip

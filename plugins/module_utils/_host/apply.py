@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import typing as t
 
+from .. import _netlink_apply  # noqa: F401 -- now, since the file of this program may be gone when it is needed
 from .._confirm import restore
 from .._converge import Request, Result, converge
 from .._errors import NotSupported, RoutingError

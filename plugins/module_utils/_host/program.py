@@ -70,6 +70,7 @@ MODULES = (
     "_model.state",
     "_model.table",
     "_names",
+    "_netlink_answers",
     "_netlink_apply",
     "_netlink_codec",
     "_netlink_copy",
