@@ -11,13 +11,14 @@ is the same, so that the same sources give the same bytes.
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import typing as t
 import zipfile
 
 if t.TYPE_CHECKING:
+    from importlib.abc import ResourceLoader
+
     # Never run. Ansible sends to a host what is imported anywhere, and the program is made of what was sent.
     from . import cli  # noqa: F401
 
@@ -132,7 +133,10 @@ MODULES = (
     "_whatif",
     "_work",
 )
+_PACKAGES = {name.rpartition(".")[0] for name in MODULES}
 _VERSION_FILE = "_version"
+_ROOT = __file__.rpartition("/_host/")[0]
+_LOADER = t.cast("ResourceLoader", __spec__.loader)
 _MAIN = f"""\
 import sys
 
@@ -148,7 +152,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say
 
 def build() -> bytes:
     """The whole file."""
-    files = {"__main__.py": _MAIN, **{f"{folder}/__init__.py": "" for folder in _folders()}}
+    files: dict[str, str | bytes] = {"__main__.py": _MAIN, **{f"{folder}/__init__.py": "" for folder in _folders()}}
     files.update(_source(name) for name in MODULES)
     target = io.BytesIO()
     target.write(SHEBANG)
@@ -184,12 +188,11 @@ def _folders() -> list[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _source(name: str) -> tuple[str, str]:
-    """Where a module is in the archive, and its text, from wherever it was imported: a directory or an archive."""
-    full = f"{PACKAGE}.{name}"
-    spec = importlib.util.find_spec(full)
-    text = None if spec is None or spec.loader is None else spec.loader.get_source(full)  # type: ignore[attr-defined]
-    if spec is None or text is None:
-        raise ImportError(f"{full} has no source")
-    path = full.replace(".", "/")
-    return (f"{path}.py" if spec.submodule_search_locations is None else f"{path}/__init__.py"), text
+def _source(name: str) -> tuple[str, bytes]:
+    """Where a module is in the archive, and its source, from wherever this one was loaded: a directory or an archive.
+
+    Its loader is asked for a file, not for a module: to find a module in an archive is to compile it.
+    """
+    path = name.replace(".", "/")
+    file = f"{path}/__init__.py" if name in _PACKAGES else f"{path}.py"
+    return f"{PACKAGE.replace('.', '/')}/{file}", _LOADER.get_data(f"{_ROOT}/{file}")
