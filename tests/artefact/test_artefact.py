@@ -145,7 +145,8 @@ def test_artefact_holds_no_screenshot_and_is_small(artefact: Path) -> None:
     """Galaxy takes 20 MB; ours is text."""
     with tarfile.open(artefact) as archive:
         kinds = {Path(info.name).suffix for info in archive if info.isfile()}
-    assert kinds <= {"", ".conf", ".j2", ".json", ".md", ".py", ".rst", ".sh", ".svg", ".toml", ".txt", ".yaml", ".yml"}
+    shown = {"", ".css", ".html", ".j2", ".js", ".md", ".rst", ".svg", ".txt"}
+    assert kinds <= shown | {".conf", ".json", ".py", ".sh", ".toml", ".yaml", ".yml"}
     assert artefact.stat().st_size < 1_000_000
 
 
