@@ -27,7 +27,9 @@ from ansible_collections.fleetvpn.routing.plugins.plugin_utils._map import cut, 
 Entry = dict[str, t.Any]
 # What needs somebody first.
 ORDER = (WRONG, DRIFTED, PENDING, WAITING, PROVEN)
-ENTRIES, LETTERS = 200, 500  # so many of one host are shown, whatever it says
+# So many of one host are shown, whatever it says.
+ENTRIES = 200
+LETTERS = 500
 TEMPLATES = pathlib.Path(__file__).parents[2] / "playbooks" / "templates"
 
 _IDENTITY = ("set", "key", "verdict", "interface", "table")

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import typing as t
 
-from .. import _netlink_apply  # noqa: F401 -- now, since the file of this program may be gone when it is needed
+from .. import _netlink_apply
 from .._confirm import restore
 from .._converge import Request, Result, converge
 from .._errors import NotSupported, RoutingError
@@ -25,6 +25,8 @@ from .sets import Kept, kept_sets, readable_stores
 
 if t.TYPE_CHECKING:
     from .._kernel import Kernel
+
+LOADED = (_netlink_apply,)  # now: the file of this program may be gone when the kernel is to be changed
 
 
 @dataclasses.dataclass(frozen=True)
