@@ -20,6 +20,7 @@ import typing as t
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._version import VERSION
 
+from tests.functional import pages
 from tests.functional.onhost import (
     COLLECTIONS,
     FAR,
@@ -152,10 +153,10 @@ class TestSuspended:
         """As the guide says."""
         declare(host)
         host.shell(f"touch {DISABLED}")
-        guide = (REPOSITORY / "docs/docsite/rst/guide_incident.rst").read_text(encoding="utf-8")
-        commands = [
-            line.strip()[2:] for line in guide.splitlines() if line.startswith(("   $ ip ", "   $ nft delete "))
-        ]
+        shown = "".join(
+            text for _kind, text in pages.blocks("guide_incident.rst", "If the program itself does not run")
+        )
+        commands = [line for line, _said in pages.commands(shown) if line.startswith(("ip ", "nft delete "))]
         assert len(commands) == 3
         for command in commands:
             host.shell(command)
