@@ -39,7 +39,7 @@ def test_a_host_that_declares_nothing_has_nothing_to_do() -> None:
         ({"endpoint_set": "a b"}, ["set: 'a b' is not a name; accepted: "]),
         ({"endpoint_host_identities": [{"name": "inside", "table": "x"}]}, ["identities[0].table: 'x'", "accepted: "]),
         ({"endpoint_host_identities": [{"name": "inside", "mtu": "x"}]}, ["'mtu'", "identities", "'x'", "int"]),
-        ({"endpoint_host_identities": [{"name": "inside", "tabled": 9}]}, ["unknown option identities.tabled", "table"]),
+        ({"endpoint_host_identities": [{"name": "inside", "shelf": 9}]}, ["unknown option identities.shelf", "table"]),
         ({"endpoint_host_identities": [{"pools": []}]}, ["third list, entry 0: has no name; accepted: "]),
         ({"endpoint_unbound_local": "x"}, ["unbound_local must be one of: none, main, got: x"]),
         ({"endpoint_unbound": "x"}, ["unbound: 'x' is no identity of this set; accepted: keep, inside"]),
