@@ -12,9 +12,9 @@ import typing as t
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
+from ansible_collections.fleetvpn.routing.plugins.module_utils._controller import PLAY
 
 LOCAL = ("local",)
-PLAY = "FLEETVPN_PLAY"  # for the record of the host: who declared what
 PAUSE = 0.5  # seconds between two attempts to connect
 
 Result = dict[str, t.Any]

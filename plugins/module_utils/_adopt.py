@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import typing as t
 
+from ._model.fields import KERNEL
 from ._model.route import Route
 from ._model.rule import Rule
 from ._plan import Current, Desired
@@ -22,8 +23,6 @@ from ._sets import Scope
 
 if t.TYPE_CHECKING:
     from ._reading import Readable
-
-KERNEL = 2  # RTPROT_KERNEL
 
 
 def with_twins(current: Current, kernel: Readable, desired: Desired, scope: Scope) -> Current:

@@ -12,8 +12,9 @@ import typing as t
 
 from . import _daemons
 from ._model.declaration import Numbers
-from ._model.fields import FAMILY_NAMES, RESERVED_TABLES, family_of
+from ._model.fields import FAMILY_NAMES, KERNEL, RESERVED_TABLES, family_of
 from ._model.path import ERRORS
+from ._recipe.block import BLOCK
 from ._record import Record, objects_of
 
 if t.TYPE_CHECKING:
@@ -23,9 +24,7 @@ if t.TYPE_CHECKING:
     from ._names import Names
 
 ERROR, WARNING, INFO = "error", "warning", "info"
-KERNEL = 2  # RTPROT_KERNEL
 MAIN, LOCAL = RESERVED_TABLES["main"], RESERVED_TABLES["local"]
-BLOCK = 1000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,11 +23,10 @@ import time
 import typing as t
 
 from . import _switch
-from ._controller import named
 from ._errors import Conflict, InvalidInput, RoutingError
 from ._files import permitted, present, trusted, unfinished, write_whole
 from ._model import fields
-from ._record import Record, operations_from, operations_of
+from ._record import operations_from, operations_of
 from ._store import Store
 
 if t.TYPE_CHECKING:
@@ -275,11 +274,6 @@ def make_way(kernel: Kernel, host: Surroundings) -> None:
             f"is held: {armed.line()}", field="confirm", value=armed.name, accepted=f"another try in {armed.left:.0f} s"
         )
     restore(kernel, host, armed)
-
-
-def holder(record: Record) -> str:
-    """Who makes a change, as far as the host can tell."""
-    return named(record.meta)
 
 
 def _store(host: Surroundings, armed: Armed) -> Store:

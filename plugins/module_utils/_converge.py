@@ -31,9 +31,10 @@ from ._recipe import build
 from ._recipe.ways import Way
 from ._record import Record, objects_from
 from ._refuse import fitted, refuse_foreign_links, refuse_lost_gotos, why_unguarded
+from ._request import Request, Result, Situation, Surroundings
 from ._sets import choose_numbers, refuse_found, refuse_shared, remembered, scope_of
 from ._verify import identity_paths
-from ._work import Request, Result, Situation, Surroundings, Work
+from ._work import Work
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel

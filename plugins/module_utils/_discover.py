@@ -11,7 +11,8 @@ import pathlib
 import typing as t
 
 from ._errors import NotPermitted
-from ._read import FAMILIES, KERNEL, read_facts
+from ._model.fields import KERNEL
+from ._read import FAMILIES, read_facts
 from ._recipe.facts import looks_like_tunnel
 from ._seen import Seen
 from ._surroundings import Host

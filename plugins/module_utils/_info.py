@@ -17,6 +17,7 @@ from ._converge import Result as Found
 from ._daemons import find_daemons
 from ._errors import InvalidInput, RoutingError
 from ._host.history import EVERY_SET, History
+from ._model.fields import KERNEL
 from ._names import Names
 from ._read import FAMILIES
 from ._record import Record, objects_of
@@ -32,7 +33,6 @@ if t.TYPE_CHECKING:
     from ._worker import Context
 
 Entry = dict[str, t.Any]
-KERNEL = 2  # RTPROT_KERNEL
 
 
 def tell(context: Context) -> Result:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
 import typing as t
@@ -18,19 +17,18 @@ from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
 from ._errors import NotSupported, RoutingError
 from ._model.guard import Guard
-from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl, Target
+from ._model.operation import LinkGroup, Operation, OwnLink, Sysctl
 from ._model.route import Route
 from ._model.rule import Rule
 from ._netlink_answers import Answers, device_index, failure
 from ._netlink_codec import Codec, Content, Message
+from ._netlink_delete import Held, count, first_hit, same
 from ._netlink_link import change_link
 from ._netlink_socket import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Refused
 from ._sysctl import change_sysctl
 
 # What the kernel answers when an operation has nothing left to do.
 _NOTHING_TO_DO = {"add": (errno.EEXIST,), "remove": (errno.ENOENT, errno.ESRCH, errno.ENODEV)}
-# What a delete of a rule does not compare, whatever the request says.
-_NOT_COMPARED = ("invert", "goto")
 
 _REQUESTS = {
     "rule": {"add": "RTM_NEWRULE", "remove": "RTM_DELRULE"},
@@ -179,11 +177,11 @@ class Transaction:
         Somebody else's is not moved, unless it does the same: a twin without a protocol is hit through ours.
         """
         before = rules = self._kernel.rules(target.family)
-        if not any(_same(rule, target) for rule in rules):
+        if not any(same(rule, target) for rule in rules):
             return Refused(errno.ENOENT)
-        while _count(target, rules) == _count(target, before):
-            hit = _hit(target, rules)
-            if hit is None or _same(hit, target):
+        while count(target, rules) == count(target, before):
+            hit = first_hit(target, rules)
+            if hit is None or same(hit, target):
                 return self._kernel.tell([request])[0]
             if hit != target and hit.protocol != target.protocol:
                 return Refused(errno.EBUSY, f"the kernel would remove {hit.text()!r} instead")
@@ -195,11 +193,11 @@ class Transaction:
 
     def _move_behind(self, hit: Rule, request: bytearray) -> Refused | None:
         """A second copy at the end, then the delete, which takes the first copy."""
-        before = _count(hit, self._kernel.rules(hit.family))
+        before = count(hit, self._kernel.rules(hit.family))
         copy = self._encode(Operation("add", hit), flags=NLM_F_CREATE)
         answers = self._kernel.tell([copy, request])
         refused = next(filter(None, answers), None)
-        if refused is not None or _count(hit, self._kernel.rules(hit.family)) == before:
+        if refused is not None or count(hit, self._kernel.rules(hit.family)) == before:
             return refused
         # A kernel that told the two apart after all: it has removed the right one, and the copy is one too many.
         return self._kernel.tell([self._encode(Operation("remove", hit))])[0]
@@ -230,43 +228,6 @@ class Transaction:
             answers = [exc if isinstance(exc, Refused) else Refused(errno.EIO, str(exc))] * len(prepared)
         left += [(inverse, refused) for (inverse, _request), refused in zip(prepared, answers) if refused is not None]
         return [f"{_text(inverse)} ({refused.text})" for inverse, refused in left if not _is_done(inverse, refused)]
-
-
-class Held:
-    """What the kernel holds of what a delete can miss, read once, and kept up with the deletes asked about."""
-
-    def __init__(self, kernel: Channel) -> None:
-        self._kernel = kernel
-        self._rules: dict[int, list[Rule]] = {}
-        self._routes: dict[tuple[int, int], dict[t.Any, Route]] = {}
-
-    def misses(self, target: Target) -> bool:
-        """Whether a delete of C(target) would take something else."""
-        if isinstance(target, Rule):
-            return self._misses_rule(target)
-        # Without a metric, a delete takes any; IPv6 routes always have one.
-        if isinstance(target, Route) and target.family == 4 and target.metric == 0:
-            route = self._routes_like(target).get(target.key)
-            return route is None or not _describes(target, route)
-        return False
-
-    def _misses_rule(self, target: Rule) -> bool:
-        if target.family not in self._rules:
-            self._rules[target.family] = self._kernel.rules(target.family)
-        current = self._rules[target.family]
-        hit = _hit(target, current)
-        if hit is not None and _same(hit, target):
-            current.remove(hit)
-            return False
-        return hit is not None
-
-    def _routes_like(self, target: Route) -> dict[t.Any, Route]:
-        """Routes of its table and owner by key. A key can be there twice (append): the first is what a delete takes."""
-        where = (target.table, target.protocol)
-        if where not in self._routes:
-            found = self._kernel.routes(4, table=target.table, protocol=target.protocol or None)
-            self._routes[where] = {route.key: route for route in reversed(found)}
-        return self._routes[where]
 
 
 def _load(script: bytearray) -> Refused | None:
@@ -306,42 +267,6 @@ def _batches(operations: t.Sequence[Operation]) -> t.Iterator[list[Operation]]:
         batch.append(operation)
     if batch:
         yield batch
-
-
-def _hit(target: Rule, rules: t.Iterable[Rule]) -> Rule | None:
-    """The rule that a delete of C(target) removes: the first that agrees on everything that is not left out."""
-    return next((rule for rule in rules if _agrees(target, rule)), None)
-
-
-def _agrees(target: Rule, rule: Rule) -> bool:
-    if target.protocol not in (0, rule.protocol) or target.priority != rule.priority:
-        return False
-    compared = (field.name for field in dataclasses.fields(Rule) if field.compare and field.name not in _NOT_COMPARED)
-    return all(
-        _is_any(name, getattr(target, name)) or getattr(target, name) == getattr(rule, name) for name in compared
-    )
-
-
-def _is_any(name: str, value: object) -> bool:
-    """What a delete takes as any. A suppressor of 0 is one, a mark of 0 is none."""
-    return value is None or value is False or (value == 0 and not name.startswith("suppress"))
-
-
-def _same(one: Rule, other: Rule) -> bool:
-    return one == other and one.protocol == other.protocol
-
-
-def _count(wanted: Rule, rules: t.Iterable[Rule]) -> int:
-    return sum(_same(wanted, rule) for rule in rules)
-
-
-def _describes(target: Route, route: Route) -> bool:
-    """Whether a delete of C(target) is meant for C(route)."""
-    if target.key != route.key or (target.nexthops and target.nexthops != route.nexthops):
-        return False
-    return all(
-        getattr(target, name) in (None, getattr(route, name)) for name in ("gateway", "dev", "src", "nexthop_id")
-    )
 
 
 def _is_done(operation: Operation, refused: Refused) -> bool:

@@ -17,8 +17,9 @@ import ipaddress
 import struct
 import typing as t
 
+from ._model.fields import KERNEL
+
 MAIN, DEFAULT = 254, 253
-KERNEL = 2  # RTPROT_KERNEL: a device's own prefixes
 # Routing daemons of linux/rtnetlink.h: a host route of theirs is not what a VPN client leaves for its server.
 DAEMONS = (11, 12, 14, 16, 18, 42, 99, 186, 187, 188, 189, 192)
 # The most that the kernel takes is 4096 instructions.

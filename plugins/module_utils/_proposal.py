@@ -19,6 +19,7 @@ import typing as t
 from ._model.declaration import NAME, RESERVED, Numbers
 from ._model.fields import DEFAULT, FAMILY_NAMES
 from ._model.rule import Rule
+from ._recipe.block import BLOCK
 from ._recipe.facts import (
     LINK_SCOPE,
     LOOPBACK,
@@ -32,7 +33,6 @@ from ._seen import Seen, by_source_alone, is_address
 if t.TYPE_CHECKING:
     from ._tunnels.client import Client
 
-BLOCK = 1000
 INTERNAL_KINDS = ("bridge", "dummy", "vrf")
 HALVES = ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "2000::/3")
 

@@ -12,6 +12,7 @@ import typing as t
 
 from ._adopt import is_twin
 from ._errors import Conflict, NotPermitted, NotSupported
+from ._model.fields import KERNEL
 from ._model.guard import Guard
 from ._model.operation import LinkGroup, OwnLink, Sysctl
 from ._model.path import ERRORS
@@ -26,7 +27,6 @@ if t.TYPE_CHECKING:
 
 FAMILIES = (4, 6)
 LOCAL_TABLE = 255
-KERNEL = 2  # RTPROT_KERNEL
 STRONGSWAN_TABLE = 220
 NAMED = 3  # of many objects alike in a warning
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import itertools
 import typing as t
 
 from ._model.fields import family_of, prefixes_of
@@ -139,7 +138,8 @@ def _destinations(way: Way, family: int, outcome: Outcome, facts: Facts) -> list
 def _far(family: int, facts: Facts) -> list[str]:
     """One destination that no specific route of main covers."""
     specific = [r for r in facts.main if r.family == family and not _is_wide(r)]
-    return list(itertools.islice((to for to in FAR[family] if not _covered(to, specific)), 1))
+    found = next((to for to in FAR[family] if not _covered(to, specific)), None)
+    return [] if found is None else [found]
 
 
 def _is_wide(route: Route) -> bool:

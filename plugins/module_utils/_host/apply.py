@@ -79,18 +79,18 @@ def apply_sets(kernel: Kernel, netns: str | None, only: str | None = None) -> li
 
 def _end_sets(kernel: Kernel, netns: str | None) -> list[Applied]:
     """Remove the sets whose time is up, once no change of theirs waits any more."""
-    kept_here = [kept for kept in kept_sets(netns) if kept.armed is None and kept.record is not None]
-    return [_end(kernel, netns, kept) for kept in kept_here if kept.record and has_ended(kept.record.declaration)]
+    settled = [(kept, kept.record.declaration) for kept in kept_sets(netns) if kept.record and kept.armed is None]
+    return [_end(kernel, netns, kept, given["expires"]) for kept, given in settled if has_ended(given)]
 
 
-def _end(kernel: Kernel, netns: str | None, kept: Kept) -> Applied:
+def _end(kernel: Kernel, netns: str | None, kept: Kept, when: str) -> Applied:
     host = Host(kernel, netns, persistent=kept.persistent)
     host.stores = readable_stores(netns)
     try:
         found = converge(kernel, host, Request(kept.name, {}, absent=True, undo_wrong=False))
     except RoutingError as exc:
         return Applied(kept, None, exc, gone=ENDED)
-    note(netns, Repair(kept.name, ENDED, f"at {kept.record.declaration['expires']}" if kept.record else ""))
+    note(netns, Repair(kept.name, ENDED, f"at {when}"))
     host.tidy()
     return Applied(kept, found, None, gone=ENDED)
 
@@ -116,7 +116,7 @@ def _withdraw(kernel: Kernel, netns: str | None, kept: Kept, gone: set[str], *, 
     if kept.record is None:
         return Applied(kept, None, kept.error, gone=SUSPENDED)
     host = Host(kernel, netns, persistent=kept.persistent)
-    host.stores = readable_stores(netns, without=frozenset(gone))
+    host.stores = readable_stores(netns, without=gone)
     # As of a change that waits, nothing of it is written down.
     request = Request(kept.name, kept.record.declaration, absent=True, dry_run=dry_run, waiting=True, undo_wrong=False)
     try:
@@ -138,8 +138,8 @@ def note(netns: str | None, event: Repair) -> None:
 def close_sets(kernel: Kernel, netns: str | None) -> None:
     """The backstops of every set, and nothing else: what can be done at once while the rest has to wait."""
     with Host(kernel, netns, persistent=False).lock():
-        for kept in kept_sets(netns):
-            if kept.record is not None and suspension(netns) is None:
+        for kept in kept_sets(netns) if suspension(netns) is None else ():
+            if kept.record is not None:
                 close(kernel, kept.record)
 
 

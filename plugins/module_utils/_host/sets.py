@@ -19,6 +19,8 @@ from .._store import Store, all_stores, store_for
 from .._surroundings import Host
 
 if t.TYPE_CHECKING:
+    import pathlib
+
     from .._kernel import Kernel
 
 
@@ -39,10 +41,12 @@ class ReadableStore(Store):
     C(without) are sets that are not to be seen either.
     """
 
-    without: frozenset[str] = frozenset()
+    def __init__(self, root: pathlib.Path, *, owner: int, without: t.Container[str]) -> None:
+        super().__init__(root, owner=owner)
+        self._without = without
 
     def names(self) -> list[str]:
-        return [name for name in super().names() if name not in self.without and self._is_readable(name)]
+        return [name for name in super().names() if name not in self._without and self._is_readable(name)]
 
     def _is_readable(self, name: str) -> bool:
         try:
@@ -89,7 +93,7 @@ def _as_armed(found: dict[str, Kept], netns: str | None) -> None:
         found[armed.name] = dataclasses.replace(found[armed.name], record=pending, error=None, armed=armed)
 
 
-def readable_stores(netns: str | None, *, without: frozenset[str] = frozenset()) -> list[Store]:
+def readable_stores(netns: str | None, *, without: t.Container[str] = ()) -> list[Store]:
     """The stores of this host as far as they can be believed, some sets left out."""
     found: list[Store] = []
     for store in all_stores(netns):
@@ -97,8 +101,7 @@ def readable_stores(netns: str | None, *, without: frozenset[str] = frozenset())
             store.names()
         except RoutingError:
             continue  # kept_sets reports it
-        found.append(readable := ReadableStore(store.root, owner=store.owner))
-        readable.without = without
+        found.append(ReadableStore(store.root, owner=store.owner, without=without))
     return found
 
 

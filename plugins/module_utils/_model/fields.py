@@ -27,6 +27,7 @@ FAMILY_NAMES = {4: "ipv4", 6: "ipv6"}
 HOST_LENGTH = {4: 32, 6: 128}
 DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254}
+KERNEL = 2  # RTPROT_KERNEL: what the kernel makes of itself, as the prefixes of a device
 RESERVED_TABLES = {"default": 253, "main": 254, "local": 255}
 # Of those the kernel chooses the priorities itself: local 0, main 32766, default 32767.
 RESERVED_PRIORITIES = (0, 32766, 32767)

@@ -13,7 +13,7 @@ import ipaddress
 import typing as t
 
 from .._model.declaration import Declaration, Identity
-from .._model.fields import family_of
+from .._model.fields import KERNEL, family_of
 from .._model.path import ERRORS
 from .._model.route import Route
 from .._model.state import Address, Link
@@ -23,7 +23,6 @@ NOWHERE_DEVICE = "fleetvpn0"  # of our own, see nowhere.py
 MAIN = 254
 LINK_SCOPE = 253
 WIDTH = {4: 32, 6: 128}
-KERNEL = 2  # RTPROT_KERNEL
 
 # Devices without a link layer, or of a kind that carries tunnels (ARPHRD_* of linux/if_arp.h).
 TUNNEL_ARPTYPES = frozenset({512, 768, 769, 776, 778, 823, 65534})
