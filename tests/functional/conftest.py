@@ -1,8 +1,8 @@
 # Copyright (c) 2026, fleetvpn.routing contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Throw-away network namespaces. Their names carry the process that made them, so that what a killed run left behind
-is known and removed at the start of the next.
+"""Throw-away network namespaces, and hosts in such. The names of namespaces carry the process that made them, so that
+what a killed run left behind is known and removed at the start of the next.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import subprocess
 import typing as t
 
 import pytest
+
+from tests.functional.onhost import INSIDE, connect, declare, hosts
+from tests.lab import Host
 
 _NAME = re.compile(r"fvt-(\d+)-\d+")
 _COUNTER = itertools.count()
@@ -50,3 +53,19 @@ def netns(_no_stale_namespaces: None) -> t.Iterator[str]:
         yield name
     finally:
         ip("netns", "del", name)
+
+
+@pytest.fixture
+def make() -> t.Iterator[t.Callable[[str], Host]]:
+    """Makes hosts by name, each with an uplink."""
+    with hosts() as maker:
+        yield maker
+
+
+@pytest.fixture
+def host(make: t.Callable[[str], Host]) -> Host:
+    """A host with one set and the VPN up."""
+    host = make("h")
+    connect(host, INSIDE)
+    declare(host)
+    return host

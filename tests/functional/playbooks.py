@@ -12,21 +12,25 @@ import subprocess
 import sys
 import typing as t
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+from tests.functional.onhost import COLLECTIONS, REPOSITORY
 
 
 def play(directory: pathlib.Path, playbook: str, **variables: t.Any) -> tuple[int, str]:
-    """Run a playbook over the inventory of a directory; its exit status, and what it said."""
+    """Run a playbook of the collection over the inventory of a directory; its exit status, and what it said."""
+    return ansible_playbook(directory, f"fleetvpn.routing.{playbook}", **variables)
+
+
+def ansible_playbook(directory: pathlib.Path, *arguments: str, **variables: t.Any) -> tuple[int, str]:
+    """The same for any playbook, with further arguments."""
+    program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
     done = subprocess.run(
-        [
-            str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", "inventory.yml", f"fleetvpn.routing.{playbook}", "--extra-vars", json.dumps(variables)),
-        ],
+        [program, "-i", "inventory.yml", *arguments, "--extra-vars", json.dumps(variables)],
         cwd=directory,
         env={
             **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build" / "collections"),
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
+            "ANSIBLE_HOME": str(directory / "ansible"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PIPELINING": "1",
             "PWD": str(directory),

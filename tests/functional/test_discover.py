@@ -8,16 +8,14 @@ The tests of the playbook are the steps of one story and run in their order.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-import subprocess
-import sys
 import typing as t
 
 import pytest
 import yaml
 
+from tests.functional.playbooks import ansible_playbook
 from tests.lab import Client, Lab
 from tests.lab import addresses as plan
 
@@ -58,26 +56,7 @@ class Fleet:
 
     def play(self, playbook: str, *arguments: str, **variables: t.Any) -> tuple[int, str]:
         """Run a playbook of the collection; its exit status, and what it said."""
-        done = subprocess.run(
-            [
-                str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", "inventory.yml", f"fleetvpn.routing.{playbook}", *arguments),
-                *("--extra-vars", json.dumps(variables)),
-            ],
-            cwd=self.directory,
-            env={
-                **os.environ,
-                "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build" / "collections"),
-                "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
-                "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_PIPELINING": "1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        return ansible_playbook(self.directory, f"fleetvpn.routing.{playbook}", *arguments, **variables)
 
     def files(self) -> dict[str, str]:
         """What is below host_vars."""

@@ -30,7 +30,6 @@ from tests.functional.onhost import (
     WATCH_UNIT,
     connect,
     declare,
-    hosts,
     play,
     program,
     reboot,
@@ -49,12 +48,6 @@ OTHER_SET: dict[str, t.Any] = {
     "identities": [{"name": "third", "interface": "fvtvpn1", "gateway": "none", "addresses": ["10.8.0.1"]}],
 }
 FOREIGN = "rule add pref 1500 from 203.0.113.77 lookup 77"
-
-
-@pytest.fixture
-def make() -> t.Iterator[t.Callable[[str], Host]]:
-    with hosts() as maker:
-        yield maker
 
 
 @pytest.fixture

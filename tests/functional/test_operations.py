@@ -12,28 +12,23 @@ import datetime
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import time
 import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._version import VERSION
 
-from tests.functional import pages
+from tests.functional import pages, playbooks
 from tests.functional.onhost import (
-    COLLECTIONS,
     FAR,
     IDENTITIES,
     INSIDE,
-    REPOSITORY,
     SETS,
     TUNNEL,
     UPLINK,
     connect,
     declare,
     eventually,
-    hosts,
     play,
     program,
     reboot,
@@ -67,12 +62,6 @@ ip -N -o link | sed 's/^[0-9-]*: //; s/state [^ ]*//; s/link.*//'
 nft -s list ruleset
 grep -r . /proc/sys/net/ipv4/conf/*/rp_filter /etc/iproute2
 """
-
-
-@pytest.fixture
-def make() -> t.Iterator[t.Callable[[str], Host]]:
-    with hosts() as maker:
-        yield maker
 
 
 @pytest.fixture
@@ -288,14 +277,14 @@ class TestGenerations:
         first = state(host)
         declare(host, **POOLED)
         for _time in range(2):
-            done = roll_back(host, tmp_path, rollback_generation=1)
-            assert done.returncode == 0, done.stdout
+            exit_status, text = roll_back(host, tmp_path, rollback_generation=1)
+            assert exit_status == 0, text
             assert differs(host, first) == []
-        assert "changed=0" in done.stdout
+        assert "changed=0" in text
         assert not seen(host, "/run/fleetvpn/armed.json").exists()
 
 
-def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> tuple[int, str]:
     """The playbook."""
     inventory = {
         "ansible_connection": "lab",
@@ -303,22 +292,8 @@ def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> subpro
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_become_method": "ansible.builtin.su",
     }
-    (directory / "inventory.json").write_text(json.dumps({"vpn_endpoints": {"hosts": {"h": inventory}}}))
-    command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.json"]
-    return subprocess.run(
-        [*command, "fleetvpn.routing.rollback", "--extra-vars", json.dumps(variables)],
-        cwd=directory,
-        env={
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-            "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
-            "ANSIBLE_HOME": str(directory / "ansible"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    (directory / "inventory.yml").write_text(json.dumps({"vpn_endpoints": {"hosts": {"h": inventory}}}))
+    return playbooks.play(directory, "rollback", **variables)
 
 
 def soon(seconds: float) -> str:

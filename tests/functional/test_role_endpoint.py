@@ -14,8 +14,6 @@ import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
 import typing as t
 import venv
 import zipfile
@@ -23,6 +21,7 @@ import zipfile
 import pytest
 
 from tests.functional.onhost import PROGRAM
+from tests.functional.playbooks import ansible_playbook
 from tests.lab import Answer, Client, Lab, Probe
 from tests.lab import addresses as plan
 
@@ -98,27 +97,9 @@ class Controller:
 
     def play(self, *arguments: str, **variables: object) -> Ran:
         """Run site.yml as loudly as can be; what it says is kept for the search for keys."""
-        done = subprocess.run(
-            [
-                str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", "inventory.yml", "site.yml", "--diff", "-vvv", *arguments),
-                *("--extra-vars", json.dumps(variables)),
-            ],
-            cwd=self.directory,
-            env={
-                **os.environ,
-                "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build" / "collections"),
-                "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
-                "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_PIPELINING": "1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.everything.append(done.stdout + done.stderr)
-        return Ran(done.returncode, done.stdout + done.stderr)
+        status, text = ansible_playbook(self.directory, "site.yml", "--diff", "-vvv", *arguments, **variables)
+        self.everything.append(text)
+        return Ran(status, text)
 
 
 @pytest.fixture(scope="module")

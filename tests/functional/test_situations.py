@@ -20,14 +20,14 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import typing as t
 
 import pytest
 import yaml
 
 from tests.functional import pages
-from tests.functional.onhost import COLLECTIONS, PROGRAM, REPOSITORY, eventually, provide_pyroute2, status
+from tests.functional.onhost import PROGRAM, eventually, provide_pyroute2, status
+from tests.functional.playbooks import ansible_playbook
 from tests.lab import Client, Host, Lab, Probe, networkmanager, topology
 from tests.lab import addresses as plan
 from tests.lab import lab as lab_module
@@ -184,24 +184,9 @@ class Fleet:
 
     def play(self, hosts: str = "all", **variables: object) -> dict[str, int]:
         """Run the playbook; how much it changed on each host."""
-        program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
-        done = subprocess.run(
-            [program, "-i", "inventory.yml", "site.yml", "--limit", hosts, "--extra-vars", json.dumps(variables)],
-            cwd=self.directory,
-            env={
-                **os.environ,
-                "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-                "ANSIBLE_CONNECTION_PLUGINS": str(REPOSITORY / "tests" / "plugins" / "connection"),
-                "ANSIBLE_LOCAL_TEMP": str(self.directory / "tmp"),
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_PIPELINING": "1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, "\n".join(re.findall(r"^fatal: .*", done.stdout, re.MULTILINE))
-        found = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+)", done.stdout, re.MULTILINE)
+        status, text = ansible_playbook(self.directory, "site.yml", "--limit", hosts, **variables)
+        assert status == 0, "\n".join(re.findall(r"^fatal: .*", text, re.MULTILINE))
+        found = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+)", text, re.MULTILINE)
         return {name: int(count) for name, count in found}
 
     def uplinks(self, name: str) -> dict[str, str]:

@@ -24,7 +24,6 @@ from tests.functional.onhost import (
     declare,
     disconnect,
     eventually,
-    hosts,
     program,
     reboot,
     rules,
@@ -38,21 +37,6 @@ from tests.lab import Host
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 WHOLE = ["lookup 2000", "lookup 2002", "unreachable"]
-
-
-@pytest.fixture
-def make() -> t.Iterator[t.Callable[[str], Host]]:
-    with hosts() as maker:
-        yield maker
-
-
-@pytest.fixture
-def host(make: t.Callable[[str], Host]) -> Host:
-    """A host with one set and the VPN up."""
-    host = make("h")
-    connect(host, INSIDE)
-    declare(host)
-    return host
 
 
 class TestFollows:

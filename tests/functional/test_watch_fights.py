@@ -22,10 +22,8 @@ from tests.functional.onhost import (
     PROGRAM,
     TUNNEL,
     UPLINK,
-    connect,
     declare,
     eventually,
-    hosts,
     program,
     rules,
     rules_from,
@@ -42,16 +40,6 @@ HISTORY = "/run/fleetvpn/history.json"
 FLUSHES = 50
 FOREIGN = 100_000
 WHOLE = ["lookup 2000", "lookup 2002", "unreachable"]
-
-
-@pytest.fixture
-def host() -> t.Iterator[Host]:
-    """A host with one set and the VPN up."""
-    with hosts() as make:
-        host = make("h")
-        connect(host, INSIDE)
-        declare(host)
-        yield host
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from tests.functional.onhost import (
     declare,
     disconnect,
     eventually,
-    hosts,
     rules,
     rules_from,
     status,
@@ -39,21 +38,6 @@ T_LOC, T_OUTSIDE, T_INSIDE = "2000", "2001", "2002"
 MOVED = "198.51.100.20"
 POOL = "10.20.0.0/16"
 OTHER, OTHER_TUNNEL = "fvtup1", "fvtvpn1"
-
-
-@pytest.fixture
-def make() -> t.Iterator[t.Callable[[str], Host]]:
-    with hosts() as maker:
-        yield maker
-
-
-@pytest.fixture
-def host(make: t.Callable[[str], Host]) -> Host:
-    """A host with one set and the VPN up."""
-    host = make("h")
-    connect(host, INSIDE)
-    declare(host)
-    return host
 
 
 @pytest.fixture
