@@ -22,7 +22,7 @@ SESSIONS = {
     "build-import-check": ("import-check",),
     "ansible-test-sanity": ("sanity",),
     "units": ("unit",),
-    "functional": ("functional",),
+    "functional": ("functional", "functional-alone", "functional-oldest"),
     "ansible-test-integration": ("integration",),
     "molecule": ("molecule",),
 }

@@ -36,7 +36,7 @@ _IDENTITY = ("set", "key", "verdict", "interface", "table")
 _PATH = ("identity", "from", "to", "dev", "gateway", "src", "table", "type", "verdict")
 _FINDING = ("kind", "severity", "object", "text", "advice")
 _REPAIR = ("set", "done", "object", "first", "last", "times")
-_CHANGE = ("when", "user", "controller", "version")
+_CHANGE = ("when", "user", "controller", "play", "version")
 
 
 def fleet_report(answers: object, when: str = "") -> Entry:

@@ -276,6 +276,9 @@ class TestGenerations:
         declare(host)
         first = state(host)
         declare(host, **POOLED)
+        now = state(host)
+        exit_status, text = roll_back(host, tmp_path, "--check", rollback_generation=1)
+        assert (exit_status, differs(host, now)) == (0, []), text
         for _time in range(2):
             exit_status, text = roll_back(host, tmp_path, rollback_generation=1)
             assert exit_status == 0, text
@@ -284,7 +287,7 @@ class TestGenerations:
         assert not seen(host, "/run/fleetvpn/armed.json").exists()
 
 
-def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> tuple[int, str]:
+def roll_back(host: Host, directory: pathlib.Path, *arguments: str, **variables: t.Any) -> tuple[int, str]:
     """The playbook."""
     inventory = {
         "ansible_connection": "lab",
@@ -293,7 +296,7 @@ def roll_back(host: Host, directory: pathlib.Path, **variables: t.Any) -> tuple[
         "ansible_become_method": "ansible.builtin.su",
     }
     (directory / "inventory.yml").write_text(json.dumps({"vpn_endpoints": {"hosts": {"h": inventory}}}))
-    return playbooks.play(directory, "rollback", **variables)
+    return playbooks.ansible_playbook(directory, "fleetvpn.routing.rollback", *arguments, **variables)
 
 
 def soon(seconds: float) -> str:

@@ -24,7 +24,13 @@ REPAIR = {
     "last": "2026-11-28T03:10:00+00:00",
     "times": 3,
 }
-META = {"when": "2026-11-28T04:00:00+00:00", "user": "alice", "controller": "192.0.2.250", "version": "1.0.0"}
+META = {
+    "when": "2026-11-28T04:00:00+00:00",
+    "user": "alice",
+    "controller": "192.0.2.250",
+    "play": "Correct routing",
+    "version": "1.0.0",
+}
 STEP = {"op": "add", "kind": "rule", "text": "2301:\tfrom 198.51.100.10 iif lo lookup 2002"}
 # Of the path from the inside address: device and table.
 LED = {"wrong": ("eth0", 77, "unicast"), "pending": (None, None, "unreachable")}

@@ -70,6 +70,7 @@ class TestReport:
             "when": "2026-11-28T04:00:00+00:00",
             "user": "alice",
             "controller": "192.0.2.250",
+            "play": "Correct routing",
             "version": "1.0.0",
         }
 
