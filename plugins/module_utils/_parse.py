@@ -12,7 +12,8 @@ import typing as t
 
 from ._errors import InvalidInput
 from ._model import fields
-from ._model.declaration import DEVICE, STRICT_EGRESS, Declaration, Numbers, Params, Tables, parse_identities
+from ._model.declaration import DEVICE, STRICT_EGRESS, Declaration, Numbers, Params, Tables
+from ._model.identities import parse_identities
 from ._model.route import Route
 from ._model.rule import Rule, marks_meet
 from ._model.table import Table

@@ -64,6 +64,7 @@ MODULES = (
     "_model.declaration",
     "_model.fields",
     "_model.guard",
+    "_model.identities",
     "_model.operation",
     "_model.path",
     "_model.route",
