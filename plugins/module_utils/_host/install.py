@@ -47,7 +47,27 @@ class File:
     def _is_right(self) -> bool:
         found = self.path.lstat()
         ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-        return ours and stat.S_IMODE(found.st_mode) == self.mode and _content(self.path) == self.content
+        return ours and stat.S_IMODE(found.st_mode) == self.mode and self.is_content(_content(self.path))
+
+    def is_content(self, found: bytes) -> bool:
+        """Whether a file has what it has to."""
+        return found == self.content
+
+    def to_write(self) -> bytes:
+        """What a file gets."""
+        return self.content or b""
+
+
+class ProgramFile(File):
+    """The program. It is compiled when it is written, which takes longer than all else in a run without changes."""
+
+    def is_content(self, found: bytes) -> bool:
+        """Whatever its bytecode: that is for the Python that was there then."""
+        return program.is_made_of(found, self.content or b"")
+
+    def to_write(self) -> bytes:
+        """With bytecode."""
+        return program.compiled(self.content or b"")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +120,14 @@ def look(*, wanted: bool, root: pathlib.Path = pathlib.Path("/")) -> Installatio
     if not wanted:
         files = [File(root / _UNITS / name, None) for name in (units.BOOT, units.WATCH)]
         return Installation(root, None, _steps([File(path, None)]), _steps([*files, *_links(root)]))
-    newer = _newer(path)
+    steps = _steps([ProgramFile(path, program.build(), 0o755)])
+    newer = _newer(path) if steps else None
     if newer is not None:
         warning = f"{path} is version {newer}, newer than this collection ({VERSION}), and stays as it is"
         return Installation(root, newer, (), (), (warning,))
     texts = units.unit_texts(f"/{PROGRAM}") if _has_systemd(root) else {}
     files = [File(root / _UNITS / name, text.encode()) for name, text in texts.items()]
-    return Installation(root, VERSION, _steps([File(path, program.build(), 0o755)]), _steps(files))
+    return Installation(root, VERSION, steps, _steps(files))
 
 
 def _steps(files: t.Iterable[File]) -> tuple[tuple[str, File], ...]:
@@ -145,7 +166,7 @@ def _write(file: File) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{file.path.name}.", dir=file.path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(file.content or b"")
+            stream.write(file.to_write())
             stream.flush()
             os.fchmod(stream.fileno(), file.mode)
             os.fsync(stream.fileno())

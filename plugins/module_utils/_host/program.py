@@ -6,12 +6,16 @@
 """The program as one file, made of the modules that are running right now.
 
 A zip archive of sources with a line ahead of it that names the interpreter. Nothing in it is compressed and every date
-is the same, so that the same sources give the same bytes.
+is the same, so that the same sources give the same bytes. On the host their bytecode is added: what lies in an archive
+is compiled anew in every run otherwise.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import io
+import marshal
 import re
 import typing as t
 import zipfile
@@ -151,21 +155,44 @@ else:
 sys.exit(main())
 """
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say
+_CHECKED_HASH = (0b11).to_bytes(4, "little")  # PEP 552: bytecode is used where its source has the hash in it
 
 
 def build() -> bytes:
-    """The whole file."""
+    """The whole file, but for the bytecode."""
     files: dict[str, str | bytes] = {"__main__.py": _MAIN, **{f"{folder}/__init__.py": "" for folder in _folders()}}
     files.update(_source(name) for name in MODULES)
     target = io.BytesIO()
     target.write(SHEBANG)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
-            entry = zipfile.ZipInfo(name, _DATE)
-            entry.create_system = 3  # where it was made says nothing
-            entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, files[name])
+            archive.writestr(_entry(name), files[name])
     return target.getvalue()
+
+
+def compiled(program: bytes) -> bytes:
+    """A program with the bytecode of its sources, for the Python that runs now; another one compiles them."""
+    target = io.BytesIO(program)
+    with zipfile.ZipFile(target, "a") as archive:
+        for name in archive.namelist():
+            source = archive.read(name)
+            code = marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+            header = importlib.util.MAGIC_NUMBER + _CHECKED_HASH + importlib.util.source_hash(source)
+            archive.writestr(_entry(f"{name}c"), header + code)
+        archive.comment = _digest(b"")  # room for that of all before it
+    whole = target.getvalue()[: -len(archive.comment)]
+    return whole + _digest(whole)
+
+
+def is_made_of(found: bytes, program: bytes) -> bool:
+    """Whether a file is this program with bytecode, undamaged. The bytecode is that of whatever Python compiled it."""
+    directory = zipfile.ZipFile(io.BytesIO(program)).start_dir  # what comes after the sources
+    size = len(_digest(b""))
+    return found.startswith(program[:directory]) and found[-size:] == _digest(found[:-size])
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def version_of(program: bytes) -> tuple[int, ...] | None:
@@ -183,6 +210,13 @@ def version_of(program: bytes) -> tuple[int, ...] | None:
 def as_numbers(version: str) -> tuple[int, ...]:
     """A version as it is compared: 1.10 is later than 1.9."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _DATE)
+    entry.create_system = 3  # where it was made says nothing
+    entry.external_attr = 0o100644 << 16
+    return entry
 
 
 def _folders() -> list[str]:
