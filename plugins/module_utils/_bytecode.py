@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""To be imported ahead of the rest: what Ansible sent is not compiled again where the host has its bytecode.
+"""Imported ahead of the rest: what Ansible sent is not compiled again where the host has its bytecode.
 
 To compile the sources takes longer than all else that a run does which changes nothing. The program on the host is made
 of the same ones, with their bytecode. That names the hash of its source (PEP 552), and Python compares: what is not of
@@ -54,6 +54,11 @@ class Finder(importlib.abc.MetaPathFinder):
     def __init__(self, sources: zipimport.zipimporter, program: zipfile.ZipFile) -> None:
         self._sources, self._program = sources, program
 
+    def close(self) -> None:
+        """Imports are as ever again."""
+        sys.meta_path.remove(self)
+        self._program.close()
+
     def find_spec(
         self,
         fullname: str,
@@ -96,4 +101,4 @@ def _is_trusted(found: os.stat_result) -> bool:
     return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-use(PROGRAM)
+FINDER = use(PROGRAM)

@@ -662,10 +662,9 @@ program:
       type: bool
 """
 
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _bytecode  # noqa: F401 -- ahead of the rest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._ansible import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint import ensure_endpoint
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
-from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 
 
 def main() -> None:

@@ -235,10 +235,9 @@ repairs:
       type: int
 """
 
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _bytecode  # noqa: F401 -- ahead of the rest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._ansible import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT_INFO
 from ansible_collections.fleetvpn.routing.plugins.module_utils._info import tell
-from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 
 
 def main() -> None:

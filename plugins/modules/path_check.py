@@ -189,11 +189,10 @@ paths:
       differs: []
 """
 
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _bytecode  # noqa: F401 -- ahead of the rest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._ansible import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._argspec import NETNS, merged
 from ansible_collections.fleetvpn.routing.plugins.module_utils._path_check import check_paths
 from ansible_collections.fleetvpn.routing.plugins.module_utils._path_options import paths_spec
-from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 
 PATH_CHECK = {"paths": paths_spec(required=True), "explain": {"type": "bool", "default": False}}
 

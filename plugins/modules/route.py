@@ -109,9 +109,8 @@ plan:
       text: default dev wg0 table 1500 scope 253 src 198.51.100.10
 """
 
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _bytecode  # noqa: F401 -- ahead of the rest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._ansible import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._argspec import NETNS, PROTOCOL, ROUTE, STATE, merged
-from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._single import ensure_route
 
 

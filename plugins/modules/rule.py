@@ -107,9 +107,8 @@ plan:
       text: "1500:\tfrom 198.51.100.10 iif lo lookup 1500"
 """
 
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _bytecode  # noqa: F401 -- ahead of the rest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._ansible import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._argspec import NETNS, PROTOCOL, RULE, STATE, merged
-from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._single import ensure_rule
 
 

@@ -85,9 +85,8 @@ plan:
       text: "2000\tinside"
 """
 
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _bytecode  # noqa: F401 -- ahead of the rest
+from ansible_collections.fleetvpn.routing.plugins.module_utils._ansible import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._argspec import NETNS, STATE, TABLE, merged
-from ansible_collections.fleetvpn.routing.plugins.module_utils._run import run
 from ansible_collections.fleetvpn.routing.plugins.module_utils._single import ensure_table
 
 

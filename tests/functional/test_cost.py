@@ -43,9 +43,10 @@ def test_a_task_that_changes_nothing_costs_at_most_two_pings(tmp_path: pathlib.P
         told = run(tmp_path, [[PING], [ENDPOINT]] * (TIMES + 1))
     pings, endpoints = told.of(0, 2), told.of(1, 2)
     assert not any(ran.changed for ran in endpoints)
-    ping, endpoint = quick(pings), quick(endpoints)
-    print(f"ping: {ping * 1000:.0f} ms, endpoint: {endpoint * 1000:.0f} ms, ratio: {endpoint / ping:.2f}")
-    assert endpoint / ping <= AT_MOST
+    ratios = [endpoint.seconds / ping.seconds for ping, endpoint in zip(pings, endpoints, strict=True)]
+    ratio = statistics.median(ratios)  # of two that were run in turn, so that both met the same machine
+    print(f"ping: {quick(pings) * 1000:.0f} ms, endpoint: {quick(endpoints) * 1000:.0f} ms, ratio: {ratio:.2f}")
+    assert ratio <= AT_MOST
 
 
 def test_what_a_confirmation_adds_to_a_change(tmp_path: pathlib.Path) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import typing as t
@@ -92,6 +93,16 @@ def test_what_is_the_same_is_not_compiled(sent: pathlib.Path, made: bytes, tmp_p
     assert found["used"]
     assert found["compiled"] == []
     assert found["file"] == f"{sent}/{ERRORS}", "what an error message names"
+
+
+def test_every_module_imports_it_ahead_of_the_rest() -> None:
+    files = [*(UTILS.parent / "modules").glob("*.py"), UTILS / "_ansible.py"]
+    for file in files:
+        ours = [
+            name for name in re.findall(r"^from (\S+) import", file.read_text(), re.MULTILINE) if "._" in f".{name}"
+        ]
+        first = next(name.rpartition(".")[2] for name in ours if not name.startswith("__"))
+        assert first == ("_bytecode" if file.name == "_ansible.py" else "_ansible"), file
 
 
 def test_the_program_is_built_of_what_was_sent(sent: pathlib.Path, made: bytes, tmp_path: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 import yaml
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _kernel, _run
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _ansible, _kernel
 
 MODULES = pathlib.Path(__file__).resolve().parents[4] / "plugins/modules"
 PACKAGE = "ansible_collections.fleetvpn.routing.plugins"
@@ -28,7 +28,7 @@ def specified(name: str, monkeypatch: pytest.MonkeyPatch) -> Options:
     def stop(**arguments: t.Any) -> t.NoReturn:
         raise Reached(arguments["argument_spec"])
 
-    monkeypatch.setattr(_run, "AnsibleModule", stop)
+    monkeypatch.setattr(_ansible, "AnsibleModule", stop)
     with pytest.raises(Reached) as reached:
         importlib.import_module(f"{PACKAGE}.modules.{name}").main()
     return reached.value.args[0]

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _run
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _ansible
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host import history
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Operation
@@ -78,7 +78,7 @@ def run(
         found: Result = json.loads(capsys.readouterr().out)
         return found
 
-    monkeypatch.setattr(_run, "open_kernel", lambda netns: contextlib.nullcontext(kernel))
+    monkeypatch.setattr(_ansible, "open_kernel", lambda netns: contextlib.nullcontext(kernel))
     # A module runs where no controller is; other tests of this process import it, and warnings would go to its display.
     monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
     return whole

@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _run
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _ansible
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import KernelError, MissingDependency
 
 from tests.fakes.kernel import MemoryKernel
@@ -38,7 +38,7 @@ def run(kernel: MemoryKernel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
             module.main()
         return json.loads(capsys.readouterr().out)
 
-    monkeypatch.setattr(_run, "open_kernel", lambda netns: contextlib.nullcontext(kernel))
+    monkeypatch.setattr(_ansible, "open_kernel", lambda netns: contextlib.nullcontext(kernel))
     # A module runs where no controller is; other tests of this process import it, and warnings would go to its display.
     monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
     return whole
@@ -93,7 +93,7 @@ def test_what_goes_wrong_below_is_a_clean_failure(run: Run, monkeypatch: pytest.
     def fail(netns: str | None) -> t.NoReturn:
         raise error
 
-    monkeypatch.setattr(_run, "open_kernel", fail)
+    monkeypatch.setattr(_ansible, "open_kernel", fail)
     failed = run("rule", priority=1500, from_="198.51.100.10", table=1500)
     assert failed["failed"] is True
     assert failed["error"] == type(error).__name__

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""Where everything meets AnsibleModule: options in, result or clean failure out."""
+"""Where all meets AnsibleModule: options in, result or clean failure out. Modules import it ahead of the rest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._bytecode import FINDER  # ahead of the rest, which is found by it
 from ._errors import RoutingError
 from ._kernel import open_kernel
 from ._worker import Context, Result
@@ -34,6 +35,9 @@ def run(argument_spec: Spec, worker: t.Callable[[Context], Result], **checks: t.
     except RoutingError as exc:
         module.fail_json(**exc.as_result())
         return
+    finally:
+        if FINDER is not None:
+            FINDER.close()
     for warning in result.warnings:
         module.warn(warning)
     module.exit_json(**result.as_result(diff=context.diff))
