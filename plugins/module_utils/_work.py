@@ -67,7 +67,7 @@ class Work:
         """Announce, carry out, or verify."""
         management = self._management()
         outlook = self._look_ahead(management)
-        remarks = self._foreseen(outlook, management) if outlook else []
+        remarks = [*self._foreseen(outlook, management), *self._unanswered()] if outlook else []
         if self.request.dry_run:
             return self._result(*self._announce(outlook), None, *remarks)
         if self._changes:
@@ -126,6 +126,21 @@ class Work:
                 tunnels=self.host.clients_told(self.record, self.request.name),
             )
         return [line, *remarks]
+
+    def _unanswered(self) -> list[str]:
+        """Refuse a plan by whose gateway nothing would arrive; what to say if it shall be no failure."""
+        if self.request.absent:
+            return []
+        from ._gateways import silent
+
+        found = silent(self.kernel, self.plan, self.situation.outcome.ways)
+        if found and self.request.what_if == ENFORCE:
+            raise VerificationError(
+                "; ".join(found),
+                field="gateway",
+                accepted="a router that answers there, auto, or what_if: report",
+            )
+        return found
 
     def _announce(self, outlook: Outlook | None) -> tuple[Proof, t.Sequence[dict[str, t.Any]]]:
         """What can be said without a change: the proof if nothing is to be done, else what is foreseen."""

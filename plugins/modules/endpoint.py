@@ -97,6 +97,7 @@ options:
           - The gateway, at most one address for each family, V(none) for a device without neighbours, or V(auto).
           - V(auto), the default, takes it from table main, a DHCP lease or a router advertisement, and is not fooled
             by a VPN that replaced or halved the default route.
+          - A stated one that comes into use has to answer (ARP, neighbour discovery), see O(what_if).
         type: list
         elements: str
       table:
@@ -314,6 +315,8 @@ options:
       - So it does with a change after which the replies of the SSH connection that this task came by would not arrive,
         as they would have no way out, or neither go by the device and gateway of today nor by the declared egress of
         the identity whose address the controller is connected to, with a gateway that answers.
+      - And so with a change that begins to use a gateway of O(identities[].gateway) which does not answer within two
+        seconds, on a device that is up. A router that is away later is no reason.
       - Where the copy answers otherwise than the host before the change, by a redirect, a neighbour that does not
         answer, a nexthop object, a VRF, or a table with thousands of routes, RV(paths[].unjudged) says so, and the
         change is not refused for that flow. Not asked for are marks that nftables sets, and path MTUs.

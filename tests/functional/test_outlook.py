@@ -19,6 +19,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state impo
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_apply import Transaction
 from ansible_collections.fleetvpn.routing.plugins.module_utils._paths import walk
 
+from tests.functional.conftest import ip
 from tests.functional.endpoints import (
     FAR,
     FAR6,
@@ -123,6 +124,31 @@ def test_report_warns_and_goes_on() -> None:
         assert announced.changed
         with pytest.raises(VerificationError, match="does not give the declared path"):
             ensure(netns, what_if="report")
+
+
+STATED = [{**IDENTITIES[0], "gateway": [GATEWAY], "families": ["ipv4"]}, *IDENTITIES[1:]]
+RESOLVES = "link set up0 arp on"
+ANSWERS = f"neigh replace {GATEWAY} lladdr 02:00:00:00:00:01 dev up0 nud permanent"
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_stated_gateway_that_does_not_answer_is_refused(check: bool) -> None:
+    with namespace(*UPLINK, *TUNNEL, RESOLVES) as netns:
+        before = state(netns), files(netns)
+        with pytest.raises(VerificationError, match=f"outside: gateway {GATEWAY} does not answer on up0"):
+            ensure(netns, check=check, identities=STATED)
+        assert (state(netns), files(netns)) == before
+        said = ensure(netns, check=check, identities=STATED, what_if="report").warnings
+        assert any("does not answer" in line for line in said)
+
+
+def test_a_gateway_that_answers_is_not_asked_again_while_it_is_away() -> None:
+    with namespace(*UPLINK, *TUNNEL, RESOLVES, ANSWERS) as netns:
+        ensure(netns, identities=STATED)
+        ip("-n", netns, lines=[f"neigh del {GATEWAY} dev up0"])
+        assert not ensure(netns, identities=STATED).changed
+        assert ensure(netns, identities=[STATED[0], {**STATED[1], "mtu": 1400}]).changed
+        assert ensure(netns, identities=[], state="absent").changed
 
 
 def test_without_a_namespace_it_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

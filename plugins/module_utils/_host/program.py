@@ -40,6 +40,7 @@ MODULES = (
     "_errors",
     "_explain",
     "_files",
+    "_gateways",
     "_guard",
     "_host",
     "_host.apply",
