@@ -27,7 +27,8 @@ export ANSIBLE_HOME := $(CURDIR)/build/ansible
 export PYTHONDONTWRITEBYTECODE := 1
 
 FAST := lint types docs-lint unit
-STEPS := $(FAST) docs build import-check sanity functional functional-alone functional-oldest integration molecule
+CHECKS := sanity $(FAST) docs build import-check
+STEPS := checks functional functional-alone functional-oldest integration molecule
 LONG := functional-long molecule-types
 
 .PHONY: help
@@ -53,6 +54,11 @@ test-fast: ## Linters, types, documentation, unit tests (under two minutes)
 .PHONY: test-long
 test-long: root ## What takes too long for every change: run it before a release (root; an hour or more)
 	@MAKE=$(MAKE) tests/tools/steps.sh $(LONG)
+
+# The longest first. What each says comes out whole, when it is done.
+.PHONY: checks
+checks: setup ## All that needs neither root nor a kernel, two at a time
+	$(MAKE) --jobs 2 --keep-going --output-sync=target $(CHECKS)
 
 .PHONY: lint
 lint: setup ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lint

@@ -23,36 +23,45 @@ if t.TYPE_CHECKING:
     from ._reading import Readable
 
 
-def completed(route: Route, kernel: Readable, *, field: str = "") -> Route:
-    """The route with the device of every gateway. C(field) is the prefix for error messages.
+class Reach:
+    """What a host reaches, asked once for each gateway however many routes go by it."""
 
-    Raises InvalidInput for a device that does not exist, a gateway that is not reachable, and a source that is not
-    local.
-    """
-    names = sorted(link.name for link in kernel.links())
-    before = f"{field}." if field else ""
-    devices = [
-        _device(way, f"{before}nexthops[{at}]." if route.nexthops else before, names, route.table, kernel)
-        for at, way in enumerate(route.ways)
-    ]
-    if route.src is not None and not _local(route.src, kernel):
-        accepted = "an address of this host"
-        raise InvalidInput("is not local", field=f"{before}src", value=route.src, accepted=accepted)
-    return route.by(devices)
+    def __init__(self, kernel: Readable) -> None:
+        self._kernel = kernel
+        self._names = sorted(link.name for link in kernel.links())
+        self._known: dict[tuple[str, str | None, int], str | None] = {}  # gateway, its device as stated, table: device
 
+    def completed(self, route: Route, *, field: str = "") -> Route:
+        """The route with the device of every gateway. C(field) is the prefix for error messages.
 
-def _device(way: Nexthop, before: str, names: t.Sequence[str], table: int, kernel: Readable) -> str | None:
-    if way.dev is not None and way.dev not in names:
-        accepted = f"a device of this host: {', '.join(names)}"
-        raise InvalidInput("is no device", field=f"{before}dev", value=way.dev, accepted=accepted)
-    if way.gateway is None or way.onlink:
-        return way.dev
-    found = _device_of_gateway(way.gateway, way.dev, table, kernel)
-    if found is None:
-        where = f"of {way.dev}" if way.dev else "of a device"
-        accepted = f"an address in a connected network {where}, or onlink with dev"
-        raise InvalidInput("is not reachable", field=f"{before}gateway", value=way.gateway, accepted=accepted)
-    return found
+        Raises InvalidInput for a device that does not exist, a gateway that is not reachable, and a source that is not
+        local.
+        """
+        before = f"{field}." if field else ""
+        devices = [
+            self._device(way, f"{before}nexthops[{at}]." if route.nexthops else before, route.table)
+            for at, way in enumerate(route.ways)
+        ]
+        if route.src is not None and not _local(route.src, self._kernel):
+            accepted = "an address of this host"
+            raise InvalidInput("is not local", field=f"{before}src", value=route.src, accepted=accepted)
+        return route.by(devices)
+
+    def _device(self, way: Nexthop, before: str, table: int) -> str | None:
+        if way.dev is not None and way.dev not in self._names:
+            accepted = f"a device of this host: {', '.join(self._names)}"
+            raise InvalidInput("is no device", field=f"{before}dev", value=way.dev, accepted=accepted)
+        if way.gateway is None or way.onlink:
+            return way.dev
+        key = (way.gateway, way.dev, table)
+        if key not in self._known:
+            self._known[key] = _device_of_gateway(*key, self._kernel)
+        found = self._known[key]
+        if found is None:
+            where = f"of {way.dev}" if way.dev else "of a device"
+            accepted = f"an address in a connected network {where}, or onlink with dev"
+            raise InvalidInput("is not reachable", field=f"{before}gateway", value=way.gateway, accepted=accepted)
+        return found
 
 
 def _device_of_gateway(gateway: str, dev: str | None, table: int, kernel: Readable) -> str | None:

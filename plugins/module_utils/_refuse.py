@@ -14,7 +14,7 @@ import typing as t
 from ._errors import Conflict, InvalidInput, NotPermitted, NotSupported
 from ._model.fields import FAMILY_NAMES
 from ._model.rule import refuse_unsupported
-from ._reach import completed
+from ._reach import Reach
 
 if t.TYPE_CHECKING:
     from ._model.declaration import Declaration
@@ -38,7 +38,8 @@ def fitted(declaration: Declaration, kernel: Readable, *, patient: bool) -> Decl
     """
     for index, rule in enumerate(declaration.rules):
         refuse_unsupported(rule, platform.release(), field=f"rules[{index}]")
-    routes = [_completed(route, index, kernel, patient=patient) for index, route in enumerate(declaration.routes)]
+    reach = Reach(kernel)
+    routes = [_completed(route, index, reach, patient=patient) for index, route in enumerate(declaration.routes)]
     return dataclasses.replace(declaration, routes=tuple(route for route in routes if route is not None))
 
 
@@ -77,9 +78,9 @@ def _refuse_unguarded(declaration: Declaration, exc: NotSupported, *, patient: b
         raise NotSupported(f"needs nft: {exc.msg}", field=field, value=value, accepted=exc.accepted) from exc
 
 
-def _completed(route: Route, index: int, kernel: Readable, *, patient: bool) -> Route | None:
+def _completed(route: Route, index: int, reach: Reach, *, patient: bool) -> Route | None:
     try:
-        return completed(route, kernel, field=f"routes[{index}]")
+        return reach.completed(route, field=f"routes[{index}]")
     except InvalidInput:
         if patient:
             return None

@@ -22,7 +22,7 @@ from ._model.rule import Rule, refuse_unsupported
 from ._model.table import Table, table_name
 from ._names import Names, edit, edited
 from ._plan import Plan
-from ._reach import completed
+from ._reach import Reach
 from ._refuse import refuse_lost_goto
 from ._worker import Result
 
@@ -75,7 +75,7 @@ def ensure_route(context: Context) -> Result:
     present = _wanted(context)
     with context.open_kernel() as kernel:
         if present:
-            route = completed(route, kernel)
+            route = Reach(kernel).completed(route)
         change = _kernel_change(
             kernel,
             read=lambda: [found for found in kernel.routes(route.family, table=route.table) if found.key == route.key],

@@ -16,7 +16,7 @@ import typing as t
 
 from tests.functional.onhost import REPOSITORY
 
-from . import commands, processes, unchanged
+from . import commands, kernel, many, processes, unchanged
 from .figures import QUICK, Figure, Size
 
 RESULTS = REPOSITORY / "bench" / "results.json"
@@ -26,6 +26,10 @@ GROUPS: dict[str, t.Callable[[pathlib.Path, Size], list[Figure]]] = {
     "crowded": processes.crowded,
     "own": processes.own,
     "on_host": processes.on_host,
+    "many": many.many,
+    "watch": kernel.watch,
+    "lookups": kernel.lookups,
+    "packets": kernel.packets,
     "thousand": unchanged.thousand,
 }
 

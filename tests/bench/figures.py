@@ -21,6 +21,10 @@ class Size:
     routes: int = 500_000
     rules: int = 2_000
     own: int = 200
+    many: int = 10_000
+    events: int = 100
+    packets: int = 100_000
+    identities: tuple[int, ...] = (2, 20, 200)
 
 
 # Proves that everything can be measured, in a minute. What it says of speed is not worth printing.
@@ -32,6 +36,10 @@ QUICK = Size(
     routes=1_000,
     rules=20,
     own=20,
+    many=40,
+    events=2,
+    packets=1_000,
+    identities=(2, 4),
 )
 
 

@@ -26,6 +26,7 @@ from .plays import PYTHON
 _MEGABYTE = 1024  # in kilobytes
 # What wait4 tells of the memory of a child begins with that of the process that it was forked from.
 _PEAK = "/run/fvt-peak"
+_BYTECODE = "/run/fvt-bytecode"
 _TELLING = f"""
 import atexit, shutil
 atexit.register(shutil.copyfile, "/proc/self/status", "{_PEAK}")
@@ -62,7 +63,8 @@ def endpoint(host: Host, *, changed: bool, **params: t.Any) -> Spent:
     """Module endpoint. Raises RuntimeError if it fails, or does not say C(changed) as it should."""
     arguments = {"identities": IDENTITIES, "confirm": {"by": "none"}, **params}
     argv = [sys.executable, "-c", _TELLING + MODULE]
-    found = spent(host, argv, json.dumps(arguments), PYTHONPATH=str(COLLECTIONS), PYTHONDONTWRITEBYTECODE="1")
+    # With bytecode, as a run has it from the program on the host.
+    found = spent(host, argv, json.dumps(arguments), PYTHONPATH=str(COLLECTIONS), PYTHONPYCACHEPREFIX=_BYTECODE)
     if json.loads(found.output)["changed"] is not changed:
         raise RuntimeError(f"{host.name}: it should say changed={changed}: {found.output[:2000]}")
     return found
