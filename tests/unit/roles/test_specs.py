@@ -23,6 +23,7 @@ OF_THE_ROLE_ALONE = {
     "endpoint_host_identities",
     "endpoint_watch",
     "endpoint_networkd_dropin",
+    "endpoint_pull",
     "endpoint_pyroute2_source",
     "endpoint_pyroute2_wheel",
 }

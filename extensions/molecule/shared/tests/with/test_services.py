@@ -106,6 +106,18 @@ def test_status(host: t.Any) -> None:
     }
 
 
+def test_the_timer_of_a_host_that_runs_its_play_itself(client: Client, host: t.Any) -> None:
+    unit = "/etc/systemd/system/fleetvpn-pull.timer"
+    if (client.kind, client.name) != ("wireguard", "fvt-split"):
+        assert not host.file(unit).exists
+        return
+    timer = host.service("fleetvpn-pull.timer")
+    assert (timer.is_enabled, timer.is_running) == (True, True)
+    checked = host.run("systemd-analyze verify %s", unit)
+    assert (checked.rc, checked.stderr) == (0, "")
+    assert host.run("systemctl start fleetvpn-pull.service").rc == 0
+
+
 def test_what_others_made_stands(network: Network, client: Client, notes: dict[str, t.Any]) -> None:
     """Their rules and routes, to the letter; those of wg-quick too, where the role starts it in another way.
 
