@@ -96,7 +96,7 @@ options:
         description:
           - The gateway, at most one address for each family, V(none) for a device without neighbours, or V(auto).
           - V(auto), the default, takes it from table main, a DHCP lease or a router advertisement, and is not fooled
-            by a VPN that replaced or halved the default route.
+            by a VPN that replaced or halved the default route. So it is in a family for which none is stated.
           - A stated one that comes into use has to answer (ARP, neighbour discovery), see O(what_if).
         type: list
         elements: str

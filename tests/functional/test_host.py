@@ -68,7 +68,7 @@ class TestInstalled:
         assert "changed=1" in first.stdout, first.stdout + first.stderr
         assert "changed=0" in second.stdout, second.stdout + second.stderr
         # Made of what Ansible had packed, it is the same as made of the files of the repository.
-        assert seen(host, PROGRAM).read_bytes() == builder.build()
+        assert builder.is_made_of(seen(host, PROGRAM).read_bytes(), builder.build())
         assert program(host, "apply").stdout == (
             f"main: no changes; outside proven ({UPLINK}, {OUTSIDE}), inside proven ({TUNNEL}, {INSIDE})\n"
         )
@@ -104,8 +104,8 @@ class TestInstalled:
         seen(host, PROGRAM).write_bytes(b"#!/bin/sh\n" if found == "damaged" else _program_of_version(found))
         done = declare(host)
         assert done["program"]["version"] == expected
-        kept = seen(host, PROGRAM).read_bytes() == builder.build()
-        assert kept == (expected == VERSION)
+        replaced = builder.is_made_of(seen(host, PROGRAM).read_bytes(), builder.build())
+        assert replaced == (expected == VERSION)
         assert ("newer" in str(done.get("warnings"))) == (expected != VERSION)
 
     def test_with_units_that_systemd_understands(self, host: Host) -> None:

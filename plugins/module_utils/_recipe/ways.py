@@ -18,6 +18,7 @@ from .facts import (
     Remembered,
     covers,
     error_routes,
+    is_default,
     leaves_by_uplink,
     matching,
     roaming,
@@ -102,7 +103,7 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], Shared
     local = tables.number(LOCAL, None)
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
     closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
-    nowhere = tables.number(NOWHERE, None) if closed else None
+    nowhere = tables.number(NOWHERE, None) if closed or main_ends(ways, facts) else None
     return ways, SharedTables(local, nowhere, tables.number(BARRED, None) if _bars(declaration, facts) else None)
 
 
@@ -111,6 +112,12 @@ def _bars(declaration: Declaration, facts: Facts) -> bool:
     by_main = declaration.unbound == "keep" or declaration.unbound_local == "main"
     tunnels = any(identity.by_tunnel and 6 in identity.families for identity in declaration.identities)
     return by_main and tunnels and bool(error_routes(facts, declaration.numbers.protocol))
+
+
+def main_ends(ways: t.Iterable[Way], facts: Facts) -> bool:
+    """Whether main has no way for some unbound IPv6 traffic, and a tunnel would take it."""
+    leads = any(route.family == 6 and is_default(route) for route in facts.main)
+    return not leads and any(way.identity.by_tunnel and way.in_family(6) for way in ways)
 
 
 def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:
@@ -232,12 +239,15 @@ def _gateways(way: Way, facts: Facts, last: Remembered | None) -> tuple[str, ...
 
 
 def _gateway(way: Way, family: int, facts: Facts, last: Remembered | None) -> str | None:
-    """Stated; else main's default, a VPN client's host route, lease or RA, or what was known for the same addresses."""
+    """Stated; else main's default, a VPN client's host route, lease or RA, or what was known for the same addresses.
+
+    Also where one is stated for the other family alone: that says nothing about this one.
+    """
     stated = way.identity.gateway_in(family)
     if stated and last is None:
         _refuse_lacking_family(way, family, stated)
     through = way.identity.by_tunnel and not way.by_uplink
-    if stated or through or way.identity.gateway != ("auto",):
+    if stated or through or way.identity.gateway == ("none",):
         return stated
     defaults = [r for r in facts.defaults(family) if r.dev == way.device]
     if defaults:
@@ -247,7 +257,7 @@ def _gateway(way: Way, family: int, facts: Facts, last: Remembered | None) -> st
     leases = [g for g in facts.leases.get(way.device or "", ()) if family_of(g) == family]
     known = [g for g in last.gateways if family_of(g) == family] if last and _same_place(last, way, family) else []
     found = next(iter([*hints, *leases, *known]), None)
-    if found is None:
+    if found is None and way.identity.gateway == ("auto",):
         _refuse_guess(way, family, facts)
     return found
 

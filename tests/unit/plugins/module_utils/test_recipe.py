@@ -270,6 +270,17 @@ class TestGateway:
         outcome = recipe(dataclasses.replace(H, main=(*main, *taken)))
         assert "default via 192.0.2.1 dev up0 table 2001" in texts(outcome, "routes")
 
+    def test_is_found_in_a_family_for_which_none_is_stated(self) -> None:
+        outcome = recipe(identities=[{**OUTSIDE, "gateway": ["192.0.2.1"]}])
+        assert outcome.ways[0].gateways == ("192.0.2.1", "2001:db8:2::1")
+
+    def test_is_not_asked_for_in_such_a_family(self) -> None:
+        back = {"name": "back", "interface": ["up1"], "gateway": ["2001:db8:9::1"]}
+        facts = _two_uplinks()
+        facts = dataclasses.replace(facts, addresses=(*facts.addresses, Address(6, "2001:db8:9::10", 64, "up1")))
+        outcome = recipe(facts, [{"name": "front", "interface": ["up0"]}, back])
+        assert outcome.ways[1].gateways == ("2001:db8:9::1",)
+
     def test_is_not_fooled_by_halves(self) -> None:
         halves = [Route(4, dst, dev="vpn0", scope=253, protocol=3) for dst in ("0.0.0.0/1", "128.0.0.0/1")]
         assert texts(recipe(host(main=halves)), "routes", 4)[:2] == texts(recipe(), "routes", 4)[:2]
@@ -400,6 +411,31 @@ class TestKillSwitch:
         inside = {**INSIDE, "addresses": ["198.51.100.10"]}
         rules = recipe(facts, [OUTSIDE, inside], unbound="inside", unbound_backstop=True).desired.rules
         assert [r.priority for r in rules if r.family == 4 and r.priority in (2994, 2995)] == [2995, 2994]
+
+
+class TestWhatMainHasNoWayFor:
+    """IPv6 would try again with the tunnel's address."""
+
+    WITHOUT = dataclasses.replace(H, main=tuple(r for r in H.main if r.dst != "::/0"))
+
+    def test_stays_without_behind_main(self) -> None:
+        outcome = recipe(self.WITHOUT)
+        assert [r for r in texts(outcome, family=6) if r.startswith("34768")] == ["34768: from all iif lo lookup 2003"]
+        assert [r for r in texts(outcome, "routes") if "table 2003" in r] == [
+            "default dev fleetvpn0 table 2003 metric 1024 pref medium"
+        ]
+        assert outcome.desired.links == (OwnLink("fleetvpn0"),)
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            H,
+            dataclasses.replace(WITHOUT, addresses=tuple(a for a in H.addresses if (a.family, a.dev) != (6, "vpn0"))),
+        ],
+        ids=["a default", "no address on the tunnel"],
+    )
+    def test_needs_nothing_where_nothing_would_take_it(self, facts: Facts) -> None:
+        assert recipe(facts).desired.links == ()
 
 
 class TestFollow:
