@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import typing as t
 
+from ._management import PATIENCE
 from ._model.route import Route
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
     from ._plan import Plan
     from ._recipe.ways import Way
-
-PATIENCE = 2.0  # seconds that a gateway has to answer
 
 
 def silent(kernel: Kernel, plan: Plan, ways: t.Iterable[Way]) -> list[str]:

@@ -16,7 +16,8 @@ import typing as t
 import zipfile
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils._host import program
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _bytecode
+from ansible_collections.fleetvpn.routing.plugins.module_utils._host import install, program
 
 UTILS = pathlib.Path(program.__file__).parents[1]
 FOLDER = program.PACKAGE.replace(".", "/")
@@ -103,6 +104,11 @@ def test_every_module_imports_it_ahead_of_the_rest() -> None:
         ]
         first = next(name.rpartition(".")[2] for name in ours if not name.startswith("__"))
         assert first == ("_bytecode" if file.name == "_ansible.py" else "_ansible"), file
+
+
+def test_the_program_is_looked_for_where_it_is_installed() -> None:
+    """It is imported ahead of all else, so it has the path to itself."""
+    assert pathlib.PurePath("/") / install.PROGRAM == pathlib.PurePath(_bytecode.PROGRAM)
 
 
 def test_the_program_is_built_of_what_was_sent(sent: pathlib.Path, made: bytes, tmp_path: pathlib.Path) -> None:
