@@ -369,6 +369,18 @@ class TestBoot:
         assert rules_from(after, INSIDE) == ["lookup 2000", "lookup 2002", "unreachable"]
         assert status(after)["state"] == "pending"
 
+    def test_what_has_no_way_is_closed_also_where_nobody_names_protocols(self, make: t.Callable[[str], Host]) -> None:
+        """A small image without package netbase has no /etc/protocols, and nft lists numbers instead of names."""
+        before = make("before")
+        connect(before, INSIDE)
+        declare(before, unbound="inside", unbound_backstop=True)
+        after = make("after")
+        reboot(before, after)
+        after.shell("rm -f /etc/protocols")
+        first, second = (program(after, "apply") for _time in range(2))
+        assert first.returncode == 0, first.stderr
+        assert second.stdout.startswith("main: no changes")
+
     def test_what_cannot_be_applied_is_closed_rather_than_open(self, make: t.Callable[[str], Host]) -> None:
         before = make("before")
         connect(before, INSIDE)

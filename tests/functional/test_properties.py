@@ -339,7 +339,7 @@ def test_unbound_traffic_goes_where_it_went() -> None:
 
 
 WAY = ("via ", "dev ")
-REFUSALS = ("No route to host", "Invalid argument", "Permission denied")
+REFUSALS = ("No route to host", "Invalid argument", "Permission denied", "Network is unreachable")
 NOWHERE = "dev fleetvpn0"
 
 

@@ -196,18 +196,29 @@ _LEFT: dict[str, Statement] = {
 }
 
 
+# Without /etc/protocols (package netbase) nft lists numbers, and with it names.
+_PROTOCOLS = {"tcp": 6}
+
+
 def canonical(value: t.Any, key: str = "") -> t.Any:
-    """JSON of nft without what counts or differs from version to version."""
+    """JSON of nft without what counts or differs from host to host."""
     if key == "counter":
         return None
     if key == "flags":
         return sorted([value] if isinstance(value, str) else value)
     if isinstance(value, dict):
-        return _whole_masks({name: canonical(item, name) for name, item in value.items()})
+        return _by_number(_whole_masks({name: canonical(item, name) for name, item in value.items()}))
     if isinstance(value, list):
         items = [canonical(item) for item in value]
         return sorted(items, key=json.dumps) if key == "set" else items
     return value
+
+
+def _by_number(value: dict[str, t.Any]) -> dict[str, t.Any]:
+    """A protocol that is compared with, as its number."""
+    if value.get("left") != _LEFT["meta l4proto"] or not isinstance(value["right"], str):
+        return value
+    return {**value, "right": _PROTOCOLS.get(value["right"], value["right"])}
 
 
 def _whole_masks(value: dict[str, t.Any]) -> dict[str, t.Any]:

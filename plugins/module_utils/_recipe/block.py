@@ -20,6 +20,7 @@ from .facts import LOOPBACK, WIDTH
 BLOCK = 1000
 OUTER, CAME, FOLLOW, BOUND, UPLINK, TUNNEL, POOL = 0, 49, 50, 100, 200, 300, 600
 EXEMPT = UPLINK + 99
+BEHIND_MAIN = 32768  # ahead of the block's own base, so that each set has its own
 # Pools end at 983. What bears a device or a source leaves the block; pins; then what is left of unbound traffic.
 LEAVE, PAIR, PIN, BARRED, NEAR, MIDDLE, FAR, STOP, END = 984, 985, 986, 990, 992, 993, 994, 995, 999
 # wg-quick's clean-up deletes every rule with `suppress_prefixlength 0`; 1 suppresses defaults (and /1 halves) as well.
@@ -46,6 +47,10 @@ class Block:
     def rule(self, family: int, offset: int, **keys: t.Any) -> Rule:
         """A rule at C(offset) in the block."""
         return Rule(family, self.base + offset, protocol=self._protocol, **keys)
+
+    def behind_main(self, family: int, **keys: t.Any) -> Rule:
+        """A rule for packets that this host sends and that nobody's rule, main's included, has a way for."""
+        return Rule(family, BEHIND_MAIN + self.base, iif=LOOPBACK, protocol=self._protocol, **keys)
 
     def leave(self, family: int, offset: int, **keys: t.Any) -> Rule:
         """A rule that takes packets out of the block."""

@@ -23,7 +23,7 @@ from .._model.route import Route
 from .facts import NOWHERE_DEVICE, Facts, error_routes
 from .local import throw, within
 from .tables import DEFAULTS, METRICS, unreachable
-from .ways import SharedTables, Way
+from .ways import SharedTables, Way, main_ends
 
 
 def closes_unbound(declaration: Declaration, family: int, facts: Facts) -> bool:
@@ -45,7 +45,9 @@ def closed_families(declaration: Declaration, ways: t.Sequence[Way], facts: Fact
     return [
         family
         for family in (4, 6)
-        if closes_unbound(declaration, family, facts) or any(closes_pins(way, family) for way in pinned)
+        if closes_unbound(declaration, family, facts)
+        or any(closes_pins(way, family) for way in pinned)
+        or (family == 6 and main_ends(ways, facts))
     ]
 
 

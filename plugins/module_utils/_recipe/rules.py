@@ -21,7 +21,7 @@ from .block import BOUND, END, EXEMPT, OUTER, POOL, SUPPRESS, TUNNEL, UPLINK, Bl
 from .facts import MAIN, WIDTH, Facts, covers, uplink_devices
 from .follow import follow_rules, marks_of
 from .unbound import SourceZero
-from .ways import SharedTables, Way, tunnels_of
+from .ways import SharedTables, Way, main_ends, tunnels_of
 
 
 def build_rules(declaration: Declaration, ways: t.Sequence[Way], shared: SharedTables,
@@ -35,6 +35,7 @@ def build_rules(declaration: Declaration, ways: t.Sequence[Way], shared: SharedT
     rules = []
     for family in (4, 6):
         rules += [block.rule(family, END, action="nop")]
+        rules += _behind_main(block, ways, shared, facts) if family == 6 else []
         rules += [r for way in tunnels for r in _outer_rules(block, way.identity, family)]
         rules += follow_rules(block, marks, family, shared, ready)
         rules += _exempt_rules(block, ways, family, facts)
@@ -44,6 +45,14 @@ def build_rules(declaration: Declaration, ways: t.Sequence[Way], shared: SharedT
         rules += [r for way in tunnels for r in _bound_rules(block, way, family)]
         rules += source_zero.rules(family)
     return [rule for rule in rules if rule.action != "nop" or _has_more(rules, rule.family)]
+
+
+def _behind_main(block: Block, ways: t.Sequence[Way], shared: SharedTables, facts: Facts) -> list[Rule]:
+    """What has no way stays without. IPv6 would try again with a tunnel's address, and programs would prefer that way.
+
+    Behind main and not in the block, so that a default that comes, and a rule of somebody else, count at once.
+    """
+    return [block.behind_main(6, table=shared.nowhere)] if main_ends(ways, facts) else []
 
 
 def _has_more(rules: t.Sequence[Rule], family: int) -> bool:

@@ -18,6 +18,7 @@ from .facts import (
     Remembered,
     covers,
     error_routes,
+    is_default,
     leaves_by_uplink,
     matching,
     roaming,
@@ -102,7 +103,7 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], Shared
     local = tables.number(LOCAL, None)
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
     closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
-    nowhere = tables.number(NOWHERE, None) if closed else None
+    nowhere = tables.number(NOWHERE, None) if closed or main_ends(ways, facts) else None
     return ways, SharedTables(local, nowhere, tables.number(BARRED, None) if _bars(declaration, facts) else None)
 
 
@@ -111,6 +112,12 @@ def _bars(declaration: Declaration, facts: Facts) -> bool:
     by_main = declaration.unbound == "keep" or declaration.unbound_local == "main"
     tunnels = any(identity.by_tunnel and 6 in identity.families for identity in declaration.identities)
     return by_main and tunnels and bool(error_routes(facts, declaration.numbers.protocol))
+
+
+def main_ends(ways: t.Iterable[Way], facts: Facts) -> bool:
+    """Whether main has no way for some unbound IPv6 traffic, and a tunnel would take it."""
+    leads = any(route.family == 6 and is_default(route) for route in facts.main)
+    return not leads and any(way.identity.by_tunnel and way.in_family(6) for way in ways)
 
 
 def uplinks_of(ways: t.Sequence[Way], facts: Facts) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 from tests.functional.recipe.conftest import Make
 from tests.functional.recipe.hosts import (
     BARRED,
+    BEHIND_MAIN,
     CORP,
     INET,
     T_LOC,
@@ -197,6 +198,26 @@ class TestErrorRoutes:
         endpoint.apply(CORP, INET)
         assert self.met(endpoint, plan.ANYCAST[1]) <= {"ECONNREFUSED", "EPERM", "ENETUNREACH"}
         assert endpoint.wrong(ask(endpoint.host, plan.in_lan(0, 200)[1], "nbr0", endpoint.outside[6])) == []
+
+    def test_where_main_has_no_ipv6_default_nothing_takes_the_tunnel(self, make: Make) -> None:
+        """As at home without IPv6, with a VPN that has it: programs would prefer it, and send all of it there."""
+        endpoint = make(mode="identity")
+        endpoint.ip("-6 route del default")
+        assert self.met(endpoint, self.REFUSED) == {"ENETUNREACH"}
+        endpoint.apply(CORP, INET)
+        assert self.met(endpoint, self.REFUSED) <= {"ECONNREFUSED", "EPERM", "ENETUNREACH"}
+        inside = [q for q in endpoint.identities(6) if q.name == TUNNEL]
+        assert endpoint.wrong(inside, endpoint.identities(4)) == []
+        assert endpoint.wrong(ask(endpoint.host, plan.in_lan(0, 200)[1], "nbr0", endpoint.outside[6])) == []
+        endpoint.drop_rules(BEHIND_MAIN)
+        assert "vpn0" in self.met(endpoint, self.REFUSED)
+        endpoint.apply()
+        # A default that comes counts at once, and then the device is no longer needed.
+        endpoint.ip(f"-6 route add default via {plan.in_lan(0, 1)[1]} dev up0")
+        assert endpoint.host.ip_json("-6", "route", "get", plan.ANYCAST[1])[0]["dev"] == "up0"
+        endpoint.apply()
+        assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
+        assert not [link for link in endpoint.host.ip_json("link") if link["ifname"] == "fleetvpn0"]
 
     def test_asking_main_for_local_networks_instead_would(self, endpoint: Endpoint) -> None:
         endpoint.ip(f"route add blackhole {plan.ANYCAST[0]}/32")

@@ -202,6 +202,11 @@ class TestValue:
         sets = [entry for entry in counted if "set" in entry]
         assert decoded([*counted[:2], *(e for e in counted[2:] if e not in sets), *reversed(sets)]) == guard()
 
+    def test_a_protocol_may_be_listed_by_number(self) -> None:
+        named = matching("meta l4proto", "tcp")
+        listed = {"match": {**named["match"], "right": 6}}
+        assert canonical(listed) == canonical(named)
+
     @pytest.mark.parametrize("flags", ["saddr", ["saddr"]])
     def test_one_flag_may_stand_alone(self, flags: object) -> None:
         assert canonical({"fib": {"result": "type", "flags": flags}})["fib"]["flags"] == ["saddr"]

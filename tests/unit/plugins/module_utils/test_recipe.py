@@ -413,6 +413,31 @@ class TestKillSwitch:
         assert [r.priority for r in rules if r.family == 4 and r.priority in (2994, 2995)] == [2995, 2994]
 
 
+class TestWhatMainHasNoWayFor:
+    """IPv6 would try again with the tunnel's address."""
+
+    WITHOUT = dataclasses.replace(H, main=tuple(r for r in H.main if r.dst != "::/0"))
+
+    def test_stays_without_behind_main(self) -> None:
+        outcome = recipe(self.WITHOUT)
+        assert [r for r in texts(outcome, family=6) if r.startswith("34768")] == ["34768: from all iif lo lookup 2003"]
+        assert [r for r in texts(outcome, "routes") if "table 2003" in r] == [
+            "default dev fleetvpn0 table 2003 metric 1024 pref medium"
+        ]
+        assert outcome.desired.links == (OwnLink("fleetvpn0"),)
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            H,
+            dataclasses.replace(WITHOUT, addresses=tuple(a for a in H.addresses if (a.family, a.dev) != (6, "vpn0"))),
+        ],
+        ids=["a default", "no address on the tunnel"],
+    )
+    def test_needs_nothing_where_nothing_would_take_it(self, facts: Facts) -> None:
+        assert recipe(facts).desired.links == ()
+
+
 class TestFollow:
     MARK: t.ClassVar = {"mark": "0x1000000/0xf000000"}
     FOLLOWED: t.ClassVar = {**INSIDE, "follow_connections": True}
