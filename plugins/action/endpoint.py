@@ -15,6 +15,7 @@ from ansible.plugins.connection import ConnectionBase
 from ansible_collections.fleetvpn.routing.plugins.module_utils._controller import PLAY
 
 LOCAL = ("local",)
+SSH = ("ssh", "paramiko_ssh", "libssh")
 PAUSE = 0.5  # seconds between two attempts to connect
 
 Result = dict[str, t.Any]
@@ -41,6 +42,7 @@ class ActionModule(ActionBase):
             raise AnsibleConnectionFailure(f"{exc}; {told}") from exc
         waiting = result.get("confirm") or {}
         if waiting.get("state") == "armed":
+            result["warnings"] = [*result.get("warnings", []), *self._unseen(result)]
             result.update(self._confirm(waiting, begun + waiting["timeout"]))
         return result
 
@@ -60,6 +62,13 @@ class ActionModule(ActionBase):
             "value": "reconnect",
             "accepted": accepted,
         }
+
+    def _unseen(self, result: Result) -> list[str]:
+        """That the host did not see by which connection this task came: some ways to become root hide it."""
+        asked = self._task.args.get("what_if") != "skip"
+        if result.get("management") or not asked or self._connection.transport not in SSH:
+            return []
+        return ["the host does not see by which SSH connection it is managed, so whether that stays was not foreseen"]
 
     def _confirm(self, waiting: Result, until: float) -> Result:
         """Confirm by a new connection, tried as long as there is time."""

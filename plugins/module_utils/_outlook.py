@@ -39,6 +39,10 @@ class Outlook:
         """The answer after the plan, if it is known."""
         return self.flows[flow].planned
 
+    def entry(self, flow: Flow) -> Entry:
+        """What is said of a flow that nobody has stated anything about."""
+        return {"flow": text(flow), **_said(self.flows[flow])}
+
     def beside(self, entries: t.Iterable[Entry]) -> list[Entry]:
         """Entries of what has come, each with what was foreseen of it."""
         known = {text(flow): foreseen for flow, foreseen in self.flows.items()}

@@ -106,6 +106,7 @@ class Result:
     record: Record
     situation: Situation
     armed: Armed | None = None  # what waits for a confirmation by the caller
+    management: t.Mapping[str, t.Any] | None = None  # what was foreseen of the connection that the task came by
 
     @property
     def changed(self) -> bool:

@@ -69,9 +69,10 @@ class Work:
         outlook = self._look_ahead(management)
         remarks = [*self._foreseen(outlook, management), *self._unanswered()] if outlook else []
         if self.request.dry_run:
-            return self._result(*self._announce(outlook), None, *remarks)
+            return _with_management(self._result(*self._announce(outlook), None, *remarks), outlook, management)
         if self._changes:
-            return _with_outlook(self._carry_out(management, remarks), outlook)
+            done = self._carry_out(management, remarks)
+            return _with_management(_with_outlook(done, outlook), outlook, management)
         return self._result(*self._verify())
 
     def _result(
@@ -115,6 +116,7 @@ class Work:
             return [f"what would come of the plan was not asked: {outlook.unavailable}"]
         found = [] if self.request.absent else _wrong(outlook.proof, outlook.paths, self.situation.declaration)
         remarks = self._managed(management, lambda flow: _decided(outlook.planned(flow)))
+        remarks += self._unmanaged(outlook, management)
         if not found:
             return remarks
         line = f"the kernel would not give the declared path: {'; '.join([*found, *self.warnings])}"
@@ -236,6 +238,11 @@ class Work:
             return [exc.line()]
         return []
 
+    def _unmanaged(self, outlook: Outlook, management: Watched | None) -> list[str]:
+        """Why the connection that manages this host could not be judged beforehand."""
+        doubt = outlook.flows[management.flow].unjudged if management else None
+        return [f"the way of the connection that manages this host is not judged beforehand: {doubt}"] if doubt else []
+
     def _undo(self, done: t.Sequence[Plan], why: BaseException) -> None:
         """Take everything back. What cannot be taken back now is left to what was armed."""
         store, name = self.host.store, self.request.name
@@ -279,6 +286,13 @@ def _with_outlook(result: Result, outlook: Outlook | None) -> Result:
         return result
     proof = dataclasses.replace(result.proof, paths=tuple(outlook.beside(result.proof.paths)))
     return dataclasses.replace(result, proof=proof, paths=tuple(outlook.beside(result.paths)))
+
+
+def _with_management(result: Result, outlook: Outlook | None, management: Watched | None) -> Result:
+    """And what was foreseen of the connection that manages this host."""
+    if outlook is None or management is None:
+        return result
+    return dataclasses.replace(result, management=outlook.entry(management.flow))
 
 
 def _wrong(proof: Proof, paths: t.Sequence[dict[str, t.Any]], declaration: Declaration) -> list[str]:

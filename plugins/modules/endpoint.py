@@ -562,6 +562,25 @@ paths:
       description: In what it is not as expected.
       type: list
       elements: str
+management:
+  description:
+    - The replies of the SSH connection that this task came by, before the change and as foreseen.
+    - Nothing if nothing would be changed, if the task did not come by SSH, or with O(what_if=skip).
+  returned: always
+  type: dict
+  contains:
+    flow:
+      description: The flow as C(ip route get) takes it.
+      type: str
+    before:
+      description: The answer before the change, with the keys of RV(paths[].before).
+      type: dict
+    planned:
+      description: The answer that was foreseen.
+      type: dict
+    unjudged:
+      description: Why nothing was foreseen.
+      type: str
 numbers:
   description: The numbers in use by this set.
   returned: always

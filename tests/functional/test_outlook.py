@@ -219,3 +219,26 @@ def test_the_management_connection_is_among_what_is_foreseen(what_if: str, monke
             ensure(netns, **{**given, "check": False})
         assert len(set(places)) == 1, "in the copy alone"
         assert state(netns) == before
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_management_connection_is_listed_and_what_cannot_be_judged_of_it_is_said(
+    check: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its way is by a nexthop object, which is not copied."""
+    flow = Flow(4, "203.0.113.9", OUTSIDE, ipproto=6, sport=22, dport=40000)
+    monkeypatch.setattr(_management, "watched", lambda kernel: Watched(flow, walk(kernel, flow).decided))
+    with namespace(*UPLINK, *TUNNEL) as netns:
+        listed = ensure(netns, check=True).values["management"]
+        assert listed["flow"].startswith("203.0.113.9 from")
+        assert (listed["before"]["dev"], listed["planned"]["dev"], listed["unjudged"]) == ("up0", "up0", None)
+        ip("-n", netns, "nexthop", "add", "id", "7", "via", "192.0.2.1", "dev", "up0")
+        ip("-n", netns, "route", "add", "203.0.113.0/24", "nhid", "7")
+        done = ensure(netns, check=check)
+        assert (done.values["management"]["planned"], done.values["management"]["unjudged"]) == (
+            None,
+            "203.0.113.0/24 nhid 7 table 254 cannot be copied",
+        )
+        assert any("manages this host is not judged beforehand: 203.0" in line for line in done.warnings)
+        ensure(netns)
+        assert ensure(netns).values["management"] is None

@@ -135,7 +135,7 @@ def filled(value: t.Any, client: Client) -> t.Any:
 
 def said(result: dict[str, t.Any]) -> str:
     """What a result says, in short."""
-    return f"{result.get('msg')} {result.get('confirm')}"
+    return f"{result.get('msg')} {result.get('confirm')} {result.get('warnings')}"
 
 
 def state(client: Client) -> list[str]:
