@@ -24,7 +24,7 @@ ENDPOINT: dict[str, t.Any] = {
 _CONNECTED = f"""
 link add {TUNNEL} type veth peer name fvtpeer1
 link set fvtpeer1 up
-link set {TUNNEL} up
+link set {TUNNEL} arp off up
 addr add {INSIDE}/32 dev {TUNNEL}
 addr add {INSIDE6}/128 dev {TUNNEL} nodad
 addr add {OUTSIDE6}/64 dev {UPLINK} nodad

@@ -20,21 +20,21 @@ from .plays import PYTHON
 from .processes import endpoint, spent
 
 _FAR = "203.0.113.9"
-# An address comes to the tunnel; how long until the kernel tells of a rule for it? Each is a new one, as somebody who
-# takes the same rule away again and again is fought with patience.
+# An address comes to the tunnel; how long until the kernel tells of the rule that looks its table up? Each is a new
+# address, as somebody who takes the same rule away again and again is fought with patience.
 _LATENCIES = f"""
 import json, socket, sys, time
 sys.path.insert(0, {PRIVATE!r})
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl import RTMGRP_IPV4_RULE
-device, found = socket.if_nametoindex({TUNNEL!r}), []
+device, table, found = socket.if_nametoindex({TUNNEL!r}), int(sys.argv[2]), []
 with IPRoute() as ip, IPRoute() as told:
     told.bind(groups=RTMGRP_IPV4_RULE)
     for number in range(int(sys.argv[1])):
         address = f"10.77.{{number >> 8}}.{{number & 255}}"
         begun = time.monotonic()
         ip.addr("add", index=device, address=address, prefixlen=32)
-        while not any(m["event"] == "RTM_NEWRULE" and m.get_attr("FRA_SRC") == address for m in told.get()):
+        while not any(m.get_attr("FRA_SRC") == address and m.get_attr("FRA_TABLE") == table for m in told.get()):
             pass
         found.append(time.monotonic() - begun)
         ip.addr("del", index=device, address=address, prefixlen=32)
@@ -54,21 +54,26 @@ import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(({INSIDE!r}, 0))
 s.connect(({_FAR!r}, 9))
-packet = bytes(1200)
+packet, device = bytes(1200), {TUNNEL!r}
+sent = lambda: int(open(f"/sys/class/net/{{device}}/statistics/tx_packets").read())
+before = sent()
 begun = time.perf_counter()
 for _ in range(int(sys.argv[1])):
     s.send(packet)
 print(time.perf_counter() - begun)
+if sent() - before < int(sys.argv[1]):
+    sys.exit("they did not leave")
 """
 
 
 def watch(_directory: pathlib.Path, size: Size) -> list[Figure]:
     """From an event to the rule that it asks for."""
     with fleet(1) as (host,):
-        endpoint(host, changed=True)
+        said = json.loads(endpoint(host, changed=True).output)
+        table = next(identity["table"] for identity in said["identities"] if identity["name"] == "inside")
         running = Watch(host)
         try:
-            text = spent(host, [PYTHON, "-c", _LATENCIES, str(size.events + 1)]).output
+            text = spent(host, [PYTHON, "-c", _LATENCIES, str(size.events + 1), str(table)]).output
         finally:
             running.end()
     found = [1000 * seconds for seconds in json.loads(text)[1:]]  # the first one loads what a change needs
