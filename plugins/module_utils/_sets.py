@@ -12,7 +12,8 @@ import functools
 import ipaddress
 import typing as t
 
-from ._errors import Conflict
+from ._argspec import TASK_PROTOCOL
+from ._errors import Conflict, InvalidInput
 from ._model import fields
 from ._model.declaration import Declaration, Numbers
 from ._model.fields import family_of
@@ -24,6 +25,13 @@ from ._recipe.facts import Remembered
 from ._record import Record, guard_of, objects_of
 
 TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities
+# Of what is not the kernel's: a block that ends ahead of the rule for main, tables behind local.
+LIMITS = {
+    "priority_base": (1, fields.RESERVED_PRIORITIES[1] - BLOCK),
+    "table_base": (fields.RESERVED_TABLES["local"] + 1, fields.U32_MAX - TABLE_RANGE + 1),
+    "protocol": (5, 255),  # below are redirect, kernel, boot and static
+    "group": (1, fields.U32_MAX - 1),  # 0 is every device's, and the last one means none in a rule
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +113,23 @@ def choose_numbers(stated: t.Mapping[str, t.Any], mine: Record | None, others: t
     base = Numbers.priority_base
     while any(abs(base - other) < BLOCK for other in taken):
         base += BLOCK
-    numbers = Numbers(**{"priority_base": base, **kept, **given})
+    chosen = {} if "priority_base" in kept else {"priority_base": base}
+    numbers = Numbers(**{**kept, **_read({**chosen, **given})})
     _refuse_shared_block(numbers, taken)
     return numbers
+
+
+def _read(stated: t.Mapping[str, t.Any]) -> dict[str, int]:
+    """The numbers that were written, each within its limits. What a set has already is not asked again."""
+    found = {key: fields.number(value, f"numbers.{key}", *LIMITS[key]) for key, value in stated.items()}
+    if found.get("protocol") == TASK_PROTOCOL:
+        raise InvalidInput(
+            "is that of single tasks",
+            field="numbers.protocol",
+            value=stated["protocol"],
+            accepted=f"5 to 255 except {TASK_PROTOCOL}",
+        )
+    return found
 
 
 def _refuse_shared_block(numbers: Numbers, taken: t.Mapping[int, str]) -> None:

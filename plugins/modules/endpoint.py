@@ -269,16 +269,18 @@ options:
       priority_base:
         description:
           - The first of 1000 rule priorities. V(2000) for the first set of a host, the next free block for another one,
-            unless given.
+            unless given. V(1) to V(31766), so that all of them stand ahead of the rule for table main.
         type: int
       table_base:
-        description: The first table number to choose from. V(2000) unless given.
+        description: The first table number to choose from, V(256) or more. V(2000) unless given.
         type: int
       protocol:
-        description: The routing protocol number of all rules and routes of the set. V(151) unless given.
+        description:
+          - The routing protocol number of all rules and routes of the set, V(5) to V(255) except V(152), that of single
+            tasks. V(151) unless given.
         type: int
       group:
-        description: The device group of tunnel devices. V(151) unless given.
+        description: The device group of tunnel devices, V(1) or more. V(151) unless given.
         type: int
   set:
     description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict
+from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Numbers
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
@@ -66,6 +66,33 @@ class TestNumbers:
     @pytest.mark.parametrize("base", [1000, 3000])
     def test_blocks_may_touch(self, base: int) -> None:
         assert choose_numbers({"priority_base": base}, None, {"main": MAIN_SET}).priority_base == base
+
+    @pytest.mark.parametrize(
+        ("key", "accepted", "refused"),
+        [
+            ("priority_base", (1, 31766), (-1, 0, 31767, 32000, 32768, 4294967295)),
+            ("table_base", (256, 4294966296), (-1, 0, 1, 100, 253, 255, 4294966297, 2**33)),
+            ("protocol", (5, 150, 255), (-1, 0, 1, 2, 3, 4, TASK, 256, 300)),
+            ("group", (1, 4294967294), (-1, 0, 4294967295, 2**33)),
+        ],
+    )
+    def test_each_has_its_limits(self, key: str, accepted: tuple[int, ...], refused: tuple[int, ...]) -> None:
+        assert [getattr(choose_numbers({key: number}, None, {}), key) for number in accepted] == list(accepted)
+        for number in refused:
+            with pytest.raises(InvalidInput) as caught:
+                choose_numbers({key: number}, None, {})
+            assert (caught.value.field, caught.value.value) == (f"numbers.{key}", number)
+            assert caught.value.accepted
+
+    def test_all_blocks_ahead_of_main_may_be_taken(self) -> None:
+        full = {str(base): Record(numbers={"priority_base": base}) for base in range(2000, 32000, 1000)}
+        with pytest.raises(InvalidInput, match=r"numbers\.priority_base"):
+            choose_numbers({}, None, full)
+        assert choose_numbers({"priority_base": 1000}, None, full).priority_base == 1000
+
+    def test_what_a_set_has_is_not_asked_again(self) -> None:
+        kept = Record(numbers={"priority_base": 40000, "protocol": TASK})
+        assert choose_numbers({}, kept, {}) == Numbers(40000, protocol=TASK)
 
 
 class TestScope:
