@@ -141,7 +141,8 @@ options:
             description: The user whose process created the socket that they leave by, as V(990-990).
             type: str
       mtu:
-        description: The MTU of its default route, in bytes.
+        description:
+          - The MTU of its default route, in bytes, 1280 to 65520. From 68 if O(identities[].families) is IPv4 alone.
         type: int
       advmss:
         description: The maximum segment size in bytes that TCP announces by its default route.

@@ -26,6 +26,7 @@ from .declaration import (
     Tunnel,
 )
 from .fields import family_of
+from .route import ADVMSS_MAX, MTU, MTU_MAX
 from .rule import Rule
 
 # tailscaled's usual device, and what it sets on its own sockets.
@@ -49,6 +50,8 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
     given = {key: value for key, value in entry.items() if value is not None}
     table = given.get("table")
     tunnel = _tunnel(given.get("tunnel"), f"{field}.tunnel")
+    families = tuple(int(family[-1]) for family in given.get("families") or ("ipv4", "ipv6"))
+    numbers = fields.Params(given, field)
     identity = Identity(
         name=parse_name(given.get("name"), f"{field}.name"),
         tunnel=tunnel,
@@ -64,11 +67,11 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
         destinations=tuple(_prefix(d, f"{field}.destinations") for d in given.get("destinations") or ()),
         destinations_backstop=given.get("destinations_backstop", False),
         outer=_outer(given.get("outer") or _known_outer(tunnel), f"{field}.outer"),
-        mtu=given.get("mtu"),
-        advmss=given.get("advmss"),
+        mtu=numbers.number("mtu", MTU[max(families)], MTU_MAX),
+        advmss=numbers.number("advmss", 1, ADVMSS_MAX),
         pin=tuple(_pin(entry, f"{field}.pin[{index}]") for index, entry in enumerate(given.get("pin") or ())),
         follow_connections=given.get("follow_connections", False),
-        families=tuple(int(family[-1]) for family in given.get("families") or ("ipv4", "ipv6")),
+        families=families,
     )
     _check_identity(identity, field)
     return identity

@@ -29,6 +29,7 @@ TYPES = (
 ERROR_TYPES = ("blackhole", "unreachable", "prohibit", "throw")
 PREFERENCES = ("low", "medium", "high")
 DEFAULT_METRIC_6 = 1024
+MTU, MTU_MAX, ADVMSS_MAX = {4: 68, 6: 1280}, 65520, 65495
 LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 
 # Without a scope, ip-route(8) picks it by type, and for unicast by whether there is a gateway.
@@ -189,8 +190,8 @@ class Route:
             src=src,
             metric=given.number("metric", 0, fields.U32_MAX) or 0,
             onlink=given.flag("onlink"),
-            mtu=given.number("mtu", 68 if family == 4 else 1280, 65520),
-            advmss=given.number("advmss", 1, 65495),
+            mtu=given.number("mtu", MTU[family], MTU_MAX),
+            advmss=given.number("advmss", 1, ADVMSS_MAX),
             tos=given.read("tos", fields.dsfield) or 0,
             pref=given.read("pref", lambda value, name: fields.choice(value, name, PREFERENCES)),
             nexthops=hops,

@@ -69,6 +69,13 @@ def test_who_is_who(gateway: list[str], tunnel: None, expected: bool) -> None:
             "identities[0].pin[1]: 'uidrange 5-5 ipproto udp sport 53' selects what a pin of identity outside selects",
         ),
         ({"destinations": ["10.0.0.1/8"]}, "identities[0].destinations: '10.0.0.1/8' has host bits set"),
+        ({"mtu": -1}, "identities[0].mtu: -1 is not in range; accepted: 1280 to 65520"),
+        ({"mtu": 1279, "families": ["ipv6"]}, "identities[0].mtu: 1279 is not in range; accepted: 1280 to 65520"),
+        ({"mtu": 67, "families": ["ipv4"]}, "identities[0].mtu: 67 is not in range; accepted: 68 to 65520"),
+        ({"mtu": 70000}, "identities[0].mtu: 70000 is not in range"),
+        ({"mtu": 99999999999}, "identities[0].mtu: 99999999999 is not in range"),
+        ({"advmss": -1}, "identities[0].advmss: -1 is not in range; accepted: 1 to 65495"),
+        ({"advmss": 65496}, "identities[0].advmss: 65496 is not in range"),
     ],
 )
 def test_one_line_names_field_value_and_what_would_do(change: dict[str, t.Any], line: str) -> None:
@@ -142,6 +149,11 @@ def test_following_needs_a_mark_of_its_own() -> None:
         with pytest.raises(InvalidInput, match=refused):
             parse({**followed, "outer": {"fwmark": bits}}, mark="0x1000000/0xf000000")
     assert parse({**followed, "outer": {"fwmark": "0xca6c"}}, mark="0x1000000/0xf000000").mark == (0x1000000, 0xF000000)
+
+
+@pytest.mark.parametrize(("mtu", "families"), [(68, ["ipv4"]), (1280, ["ipv4", "ipv6"]), (65520, ["ipv6"])])
+def test_an_mtu_is_what_the_families_allow(mtu: int, families: list[str]) -> None:
+    assert parse({**UP, "mtu": mtu, "families": families}).identities[0].mtu == mtu
 
 
 def test_pins_that_no_packet_matches_twice_go_together() -> None:
