@@ -156,7 +156,7 @@ def _devices(value: t.Sequence[str] | None, field: str, word: str) -> tuple[str,
 
 def _address(value: object, field: str) -> str:
     """An address; a length as `ip addr` prints it is dropped."""
-    return fields.address(str(value).partition("/")[0], field)
+    return fields.interface_address(value, field)
 
 
 def _prefix(value: object, field: str) -> str:
@@ -173,7 +173,7 @@ def _gateways(value: t.Sequence[str] | None, field: str) -> tuple[str, ...]:
         raise InvalidInput(
             "stands alone", field=field, value=list(gateways), accepted="auto, none, or one address for each family"
         )
-    stated = [g if g in ("auto", "none") else _address(g, field) for g in gateways]
+    stated = [g if g in ("auto", "none") else fields.address(g, field) for g in gateways]
     if len({family_of(g) for g in stated}) < len(stated):
         raise InvalidInput(
             "is a second gateway of one family", field=field, value=stated[-1], accepted="one address for each family"

@@ -45,6 +45,10 @@ def test_who_is_who(gateway: list[str], tunnel: None, expected: bool) -> None:
         ({"pools": ["10.0.0.1/8"]}, "identities[0].pools: '10.0.0.1/8' has host bits set; accepted: 10.0.0.0/8"),
         ({"pools": ["0.0.0.0/0"]}, "identities[0].pools: '0.0.0.0/0' covers every address"),
         ({"addresses": ["nonsense"]}, "identities[0].addresses: 'nonsense' is no IP address"),
+        ({"addresses": ["192.0.2.1/99"]}, "identities[0].addresses: '192.0.2.1/99' has no valid length"),
+        ({"addresses": ["192.0.2.1/abc"]}, "identities[0].addresses: '192.0.2.1/abc' has no valid length"),
+        ({"addresses": ["2001:db8::1/129"]}, "identities[0].addresses: '2001:db8::1/129' has no valid length"),
+        ({"gateway": ["192.0.2.1/24"]}, "identities[0].gateway: '192.0.2.1/24' is no IP address"),
         ({"gateway": ["192.0.2.1", "192.0.2.2"]}, "identities[0].gateway: '192.0.2.2' is a second gateway"),
         ({"gateway": ["auto", "192.0.2.1"]}, "identities[0].gateway: ['auto', '192.0.2.1'] stands alone"),
         (
