@@ -29,6 +29,7 @@ from .fields import family_of
 from .route import ADVMSS_MAX, MTU, MTU_MAX
 from .rule import Rule
 
+BROADCAST = ipaddress.ip_address("255.255.255.255")
 # tailscaled's usual device, and what it sets on its own sockets.
 TAILSCALE, TAILSCALE_DEVICE, TAILSCALE_MARK = "tailscale", "tailscale0", "0x80000/0xff0000"
 
@@ -58,7 +59,7 @@ def parse_identity(entry: Params, field: str, tables: Tables) -> Identity:
         interface=_devices(given.get("interface"), f"{field}.interface", "auto"),
         address_interface=_devices(given.get("address_interface"), f"{field}.address_interface", "any"),
         addresses=tuple(dict.fromkeys(_address(a, f"{field}.addresses") for a in given.get("addresses") or ())),
-        pools=tuple(dict.fromkeys(_prefix(p, f"{field}.pools") for p in given.get("pools") or ())),
+        pools=tuple(dict.fromkeys(_pool(p, f"{field}.pools") for p in given.get("pools") or ())),
         gateway=_gateways(given.get("gateway"), f"{field}.gateway"),
         table=None if table is None else _own_table(tables(table, f"{field}.table"), f"{field}.table"),
         priority=fields.priority(given["priority"], f"{field}.priority") if "priority" in given else None,
@@ -155,8 +156,24 @@ def _devices(value: t.Sequence[str] | None, field: str, word: str) -> tuple[str,
 
 
 def _address(value: object, field: str) -> str:
-    """An address; a length as `ip addr` prints it is dropped."""
-    return fields.interface_address(value, field)
+    """An address that a device may have; a length as `ip addr` prints it is dropped."""
+    address = fields.interface_address(value, field)
+    found = ipaddress.ip_address(address)
+    if found.is_unspecified or found.is_multicast or found == BROADCAST:
+        raise InvalidInput("is no address of a device", field=field, value=value, accepted="an address of one host")
+    return address
+
+
+def _pool(value: object, field: str) -> str:
+    """A prefix that addresses come from. What has no source yet has the unspecified one, and is not the tunnel's."""
+    prefix = _prefix(value, field)
+    pool = ipaddress.ip_network(prefix)
+    if pool.network_address.is_unspecified:
+        accepted = "a prefix without the unspecified address"
+        raise InvalidInput("holds what has no address yet", field=field, value=value, accepted=accepted)
+    if pool.is_multicast or pool.network_address == BROADCAST:
+        raise InvalidInput("holds no address of a device", field=field, value=value, accepted="a prefix of hosts")
+    return prefix
 
 
 def _prefix(value: object, field: str) -> str:

@@ -89,6 +89,33 @@ def test_one_line_names_field_value_and_what_would_do(change: dict[str, t.Any], 
     assert "\n" not in refused.value.line()
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1", "239.255.255.250/32", "ff02::1", "255.255.255.255"])
+def test_what_no_device_has_is_no_address(address: str) -> None:
+    with pytest.raises(InvalidInput, match=r"identities\[0\]\.addresses: '.*' is no address of a device; accepted: "):
+        parse({**UP, "addresses": [address]})
+
+
+@pytest.mark.parametrize(
+    ("pool", "why"),
+    [
+        *(
+            (pool, "holds what has no address yet")
+            for pool in ("0.0.0.0/1", "0.0.0.0/8", "0.0.0.0", "::/1", "::", "::/96")
+        ),
+        *((pool, "holds no address of a device") for pool in ("224.0.0.0/4", "239.1.0.0/16", "ff00::/8", "ff02::1")),
+        ("255.255.255.255", "holds no address of a device"),
+    ],
+)
+def test_what_no_device_has_is_no_pool(pool: str, why: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"identities\[0\]\.pools: '{pool}' {why}; accepted: "):
+        parse({**UP, "gateway": ["none"], "pools": [pool]})
+
+
+def test_a_pool_may_be_wide() -> None:
+    pools = ["10.0.0.0/8", "128.0.0.0/1", "64.0.0.0/2", "2000::/3", "fd00::/8", "8000::/1"]
+    assert parse({**UP, "gateway": ["none"], "pools": pools}).identities[0].pools == tuple(pools)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "line"),
     [
