@@ -12,7 +12,7 @@ import typing as t
 
 from ._errors import InvalidInput
 from ._model import fields
-from ._model.declaration import DEVICE, STRICT_EGRESS, Declaration, Numbers, Params, Tables
+from ._model.declaration import STRICT_EGRESS, Declaration, Numbers, Params, Tables
 from ._model.identities import parse_identities
 from ._model.route import Route
 from ._model.rule import Rule, marks_meet
@@ -84,7 +84,7 @@ def _local_networks(value: t.Sequence[str] | None) -> tuple[str, ...]:
         field = f"local_networks[{index}]"
         if "/" in entry:
             networks.append(fields.prefix(entry, field))
-        elif DEVICE.match(entry):
+        elif fields.is_device(entry):
             networks.append(entry)
         else:
             raise InvalidInput(

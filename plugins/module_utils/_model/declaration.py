@@ -22,8 +22,6 @@ SYSCTLS = ("rp_filter", "arp", "use_oif_addrs_only", "src_valid_mark")
 STRICT_EGRESS = ("true", "any", "false")
 TUNNEL_TYPES = ("ipsec", "openconnect", "openvpn", "overlay", "ppp", "wireguard")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}\Z")
-# A device name as the kernel takes it (dev_valid_name), with the wildcards of fnmatch allowed.
-DEVICE = re.compile(r"[^\s/:]{1,15}\Z")
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Params = t.Mapping[str, t.Any]
 Tables = t.Callable[[object, str], int]  # (name or number, field) -> number

@@ -46,6 +46,7 @@ PROTOCOLS = {
     "sctp": 132,
     "udplite": 136,
 }
+DEVICE = "1 to 15 bytes without blank, slash or colon"
 WITH_PORTS = (6, 17, 33, 132, 136)
 
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -188,11 +189,15 @@ def shown(text: str) -> str:
 def device(value: object, field: str) -> str:
     """The name of a network device, by the kernel's rules for names; it need not exist."""
     name = str(value)
-    plain = name.isprintable() and not any(c in "/:" or c.isspace() for c in name) and name not in (".", "..")
-    if not plain or not 1 <= len(name.encode(errors="replace")) <= 15:
-        accepted = "1 to 15 bytes without blank, slash or colon"
-        raise InvalidInput("is no device name", field=field, value=value, accepted=accepted)
+    if not is_device(name):
+        raise InvalidInput("is no device name", field=field, value=value, accepted=DEVICE)
     return name
+
+
+def is_device(name: str) -> bool:
+    """Whether the kernel takes a name for a device (dev_valid_name); it takes the wildcards of fnmatch too."""
+    plain = name.isprintable() and not any(c in "/:" or c.isspace() for c in name) and name not in (".", "..")
+    return plain and 1 <= len(name.encode(errors="replace")) <= 15
 
 
 def mark(value: object, field: str) -> tuple[int, int]:

@@ -13,7 +13,6 @@ import typing as t
 from .._errors import InvalidInput
 from . import fields
 from .declaration import (
-    DEVICE,
     NAME,
     RESERVED,
     TUNNEL_TYPES,
@@ -29,6 +28,7 @@ from .fields import family_of
 from .route import ADVMSS_MAX, MTU, MTU_MAX
 from .rule import Rule
 
+CONNECTION = 200  # bytes: files and units are named after it, and a name has 255 with what they put around it
 BROADCAST = ipaddress.ip_address("255.255.255.255")
 # tailscaled's usual device, and what it sets on its own sockets.
 TAILSCALE, TAILSCALE_DEVICE, TAILSCALE_MARK = "tailscale", "tailscale0", "0x80000/0xff0000"
@@ -133,23 +133,27 @@ def _tunnel(value: Params | None, field: str) -> Tunnel | None:
             "is no known tunnel type", field=f"{field}.type", value=given.get("type"), accepted=", ".join(TUNNEL_TYPES)
         )
     connection = given.get("connection")
-    if connection is not None and ("/" in connection or connection in ("", ".", "..") or not connection.isprintable()):
+    if connection is not None and not _is_file_name(connection):
         raise InvalidInput(
-            "is no connection name", field=f"{field}.connection", value=connection, accepted="a name without /"
+            "is no connection name",
+            field=f"{field}.connection",
+            value=connection,
+            accepted=f"1 to {CONNECTION} bytes without /",
         )
     return Tunnel(**given)
+
+
+def _is_file_name(name: str) -> bool:
+    """What is not printable is a NUL, another control character, or half of a surrogate pair."""
+    plain = name.isprintable() and "/" not in name and name not in ("", ".", "..")
+    return plain and len(name.encode()) <= CONNECTION
 
 
 def _devices(value: t.Sequence[str] | None, field: str, word: str) -> tuple[str, ...]:
     devices = tuple(value or ())
     for device in devices:
-        if not DEVICE.match(device) or device in (".", ".."):
-            raise InvalidInput(
-                "is no device name",
-                field=field,
-                value=device,
-                accepted=f"1 to 15 characters without space, / or :, or {word}",
-            )
+        if not fields.is_device(device):
+            raise InvalidInput("is no device name", field=field, value=device, accepted=f"{fields.DEVICE}, or {word}")
     if word in devices and len(devices) > 1:
         raise InvalidInput("stands alone", field=field, value=list(devices), accepted=f"{word}, or names and patterns")
     return devices

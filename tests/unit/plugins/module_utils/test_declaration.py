@@ -116,6 +116,35 @@ def test_a_pool_may_be_wide() -> None:
     assert parse({**UP, "gateway": ["none"], "pools": pools}).identities[0].pools == tuple(pools)
 
 
+@pytest.mark.parametrize("name", ["\u00e9" * 8, "a\0b", "\ud800", "a" * 16, ".", "..", "a b", "a/b", "a:b", ""])
+@pytest.mark.parametrize("key", ["interface", "address_interface"])
+def test_a_device_has_a_name_that_the_kernel_takes(key: str, name: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"^identities\[0\]\.{key}: .*is no device name; accepted: 1 to 15 bytes"):
+        parse({**UP, key: [name]})
+
+
+@pytest.mark.parametrize("name", ["\u00e9" * 7, "en*", "wl?", "up[01]", "a" * 15])
+def test_names_and_patterns_of_devices(name: str) -> None:
+    assert parse({**UP, "interface": [name]}, local_networks=[name]).identities[0].interface == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 201, "\u00e9" * 101, "a" * 5000, "a\0b", "\ud800", "a/b", ".", "..", "", "a\nb"]
+)
+def test_a_connection_has_the_name_of_a_file(name: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"^identities\[0\]\.tunnel\.connection: .*is no connection name; accepted: "
+    ):
+        parse({**UP, "tunnel": {"type": "wireguard", "connection": name}})
+
+
+@pytest.mark.parametrize("name", ["a" * 200, "\u00e9" * 100, "Corp VPN"])
+def test_connections(name: str) -> None:
+    tunnel = parse({**UP, "tunnel": {"type": "wireguard", "connection": name}}).identities[0].tunnel
+    assert tunnel is not None
+    assert tunnel.connection == name
+
+
 @pytest.mark.parametrize(
     ("one", "other", "line"),
     [
@@ -150,6 +179,12 @@ def test_two_identities_share_nothing(one: dict[str, t.Any], other: dict[str, t.
     [
         ({"local_networks": ["172.20.0.1/24"]}, "local_networks[0]: '172.20.0.1/24' has host bits set"),
         ({"local_networks": ["a b"]}, "local_networks[0]: 'a b' is no network"),
+        ({"local_networks": ["a\0b"]}, "local_networks[0]: 'a\\x00b' is no network"),
+        (
+            {"local_networks": ["\u00e9" * 8]},
+            "local_networks[0]: '\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9' is no network",
+        ),
+        ({"local_networks": [".."]}, "local_networks[0]: '..' is no network"),
         ({"mark": "0x100"}, "mark: '0x100' has no mask; accepted: MARK/MASK such as"),
         ({"mark": "0/0xff"}, "mark: '0/0xff' is what every packet has"),
         ({"mark": "0x100/0xff"}, "mark: '0x100/0xff' has bits outside its mask"),
