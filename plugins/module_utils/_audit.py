@@ -12,8 +12,9 @@ import typing as t
 
 from . import _daemons
 from ._model.declaration import Numbers
-from ._model.fields import FAMILY_NAMES, KERNEL, RESERVED_TABLES, family_of
+from ._model.fields import FAMILY_NAMES, KERNEL, RESERVED_TABLES, U32_MAX, family_of
 from ._model.path import ERRORS
+from ._model.rule import marks_meet
 from ._recipe.block import BLOCK
 from ._record import Record, objects_of
 
@@ -131,22 +132,22 @@ def _rules(view: View) -> t.Iterator[Finding]:
 
 def _marks(rule: Rule, shown: str, view: View) -> t.Iterator[Finding]:
     for own in sorted(view.ours, key=lambda each: each.priority):
-        if own.family == rule.family and _overlap(own, rule) and own != rule:
+        if own.family == rule.family and _share_bits(rule, own) and own != rule:
             yield Finding(
                 "mark",
                 WARNING,
                 shown,
-                f"a packet can carry this mark and that of {' '.join(own.text().split())}",
+                f"looks at bits of the mark that is read by {' '.join(own.text().split())}",
                 "give one of them a mark in other bits, with a mask",
             )
             return
 
 
-def _overlap(one: Rule, other: Rule) -> bool:
-    """Whether one mark can be both. A rule for unmarked packets is no claim to any bit."""
-    if not one.fwmark or not other.fwmark:
+def _share_bits(rule: Rule, own: Rule) -> bool:
+    """Whether a rule looks at bits that one of ours looks at: who sets or clears them does it for both."""
+    if own.fwmark is None or own.fwmask is None:
         return False
-    return not (one.fwmark ^ other.fwmark) & (one.fwmask or 0) & (other.fwmask or 0)
+    return marks_meet(rule, own.fwmark if own.fwmask == U32_MAX else own.fwmask)
 
 
 # --- routes, addresses, names ----------------------------------------------------------------------------------------
