@@ -113,7 +113,10 @@ def _interest(applied: Applied, before: t.Mapping[str, Interest]) -> Interest:
 
 
 class _Journal:
-    """One line for each change, one for each trouble that is new, and one a minute for a fight."""
+    """One line for each change, one for each trouble that is new, and one a minute for a fight.
+
+    While a fight lasts, troubles come and go with it: each is said once.
+    """
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -132,7 +135,7 @@ class _Journal:
         troubles = {line for applied in found for line in _troubles(applied)}
         for line in sorted(troubles - self._troubles):
             self._say(line)
-        self._troubles = troubles
+        self._troubles = self._troubles | troubles if pace.fighting else troubles
 
 
 def _of(done: t.Sequence[Repair]) -> str:

@@ -218,6 +218,43 @@ class TestRounds:
     def test_there_is_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.calls(monkeypatch, [2000, 2001, 2002, 2003]).count("apply") == watch.ROUNDS
 
+    def test_a_fight_is_one_line_a_minute_whatever_comes_and_goes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A repair each second, and every other time a trouble with it; then a minute of peace."""
+        now = [1000.0]
+        said: list[str] = []
+        wrong: list[str] = []
+        proof = types.SimpleNamespace(identities=(), wrong=lambda: wrong)
+        plan = types.SimpleNamespace(operations=())
+        interest = Interest(tables=frozenset({2000}))
+        result = types.SimpleNamespace(plan=plan, names=(), changed=True, warnings=(), proof=proof, interest=interest)
+        kept = sets.Kept("main", persistent=True, record=Record())
+        repaired = [history.Repair("main", history.PUT_BACK, "rule 1")]
+        monkeypatch.setattr(watch, "apply_sets", lambda *_where: [watch.Applied(kept, t.cast("t.Any", result), None)])
+        monkeypatch.setattr(watch, "repairs", lambda _applied: repaired)
+        monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(watch.History, "add", lambda *_what: None)
+        events = types.SimpleNamespace(narrow=lambda _interest: None)
+        rounds = watch._Rounds(t.cast("t.Any", None), None, t.cast("t.Any", events), said.append)
+        rounds.pace = pace.Pace(lambda: now[0])
+
+        def fight(seconds: int) -> list[str]:
+            said.clear()
+            for second in range(seconds):
+                now[0] += 1
+                wrong[:] = ["inside is wrong"] * (second % 2)
+                rounds.run()
+            return said
+
+        fight(pace.BURST + 1)
+        assert rounds.pace.fighting
+        assert 4 <= len(fight(5 * 60)) <= 5
+        assert all("somebody fights back" in line for line in said)
+        now[0] += pace.MINUTE
+        repaired.clear()
+        result.changed = False
+        fight(1)
+        assert fight(2) == ["main: inside is wrong"], "the fight is over, and so it is new"
+
 
 class TestDaemons:
     def test_are_found_by_the_name_of_their_process(self, tmp_path: pathlib.Path) -> None:
