@@ -143,7 +143,7 @@ findings:
     kind:
       description:
         - V(local), the kernel's rule for table C(local) stands behind the block. V(twin), V(ahead) and V(between), a
-          foreign rule that equals one of ours, or is asked before or between them. V(mark), a foreign rule that looks at
+          foreign rule that equals one of ours, or is asked before or between them. V(mark), a foreign rule that reads
           bits of a mark of ours, so that one program's marks would be taken for the other's.
         - V(error_route), a route of C(main) that ends the lookup of an uplink's address. V(pair), a route of C(main)
           whose source and device do not belong together. V(address), an inside address on two devices.
