@@ -79,13 +79,15 @@ def provide_pyroute2(host: Host) -> None:
     host.shell(f"mkdir -p {PRIVATE} && ln -sfn {pathlib.Path(pyroute2.__file__).parent} {PRIVATE}/pyroute2")
 
 
-def declare(host: Host, *, check: bool = False, **params: t.Any) -> dict[str, t.Any]:
-    """Module endpoint on a host. A failure is a result too."""
+def declare(
+    host: Host, *, check: bool = False, env: t.Mapping[str, str] | None = None, **params: t.Any
+) -> dict[str, t.Any]:
+    """Module endpoint on a host, with more variables in its environment. A failure is a result too."""
     arguments = {"identities": IDENTITIES, "confirm": {"by": "none"}, **params, "_ansible_check_mode": check}
     done = host.run(
         [sys.executable, "-c", MODULE],
         stdin=json.dumps(arguments),
-        env={"PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
         check=False,
     )
     assert done.stdout, done.stderr

@@ -23,6 +23,7 @@ from tests.lab.host import Host
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 ARMED = "/run/fleetvpn/armed.json"
+LOCK = "/run/fleetvpn/lock"
 WAITING = "/run/fleetvpn/fleetvpn-endpoint"
 SECONDS = 4
 ENOUGH = 10  # to confirm on a busy machine
@@ -57,13 +58,18 @@ def waiting(host: Host) -> dict[str, t.Any]:
     return found
 
 
+def is_locked(host: Host) -> bool:
+    """Whether somebody changes the host now."""
+    return host.run(["flock", "--nonblock", LOCK, "true"], check=False).returncode == 1
+
+
 def waits(host: Host) -> bool:
     return seen(host, ARMED).exists()
 
 
 def undone(host: Host, before: list[str], within: float) -> None:
     eventually(lambda: not waits(host) and not seen(host, WAITING).exists(), within)
-    host.run(["flock", "/run/fleetvpn/lock", "true"], check=False)
+    host.run(["flock", LOCK, "true"], check=False)
     assert state(host) == before
 
 
@@ -196,12 +202,13 @@ class TestKilled:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env={"PYTHONPATH": str(onhost.COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
+            start_new_session=True,
         )
         with module.stdin:
             module.stdin.write(json.dumps({"identities": MORE, "confirm": {"by": "reconnect", "timeout": 3}}).encode())
         eventually(lambda: waits(host), 60)
         time.sleep(delay)
-        module.kill()
+        os.killpg(module.pid, signal.SIGKILL)  # with nsenter, which waits for it
         module.wait()
         if '"switch": ""' in host.read(ARMED):  # so early that nothing was started yet
             time.sleep(3)
@@ -236,10 +243,10 @@ class TestWatch:
 
 class TestTwo:
     def test_the_second_is_told_who_holds_the_host_and_for_how_long(self, host: Host) -> None:
-        declare(host, **LONG)
-        failed = declare(host, identities=MORE)
+        declare(host, env={"USER": "alice"}, **LONG)
+        failed = declare(host, env={"USER": "bob"}, identities=MORE)
         assert failed["failed"]
-        assert "the change of set main by" in failed["msg"]
+        assert "the change of set main by alice is undone in " in failed["msg"]
         assert " s unless confirmed" in failed["msg"]
         assert "\n" not in failed["msg"]
 
@@ -249,6 +256,16 @@ class TestTwo:
         declare(host, **LONG)
         assert not declare(host, **third).get("failed", False)
         assert declare(host, **{**third, "rules": []}).get("failed", False)
+
+    def test_one_with_nothing_to_change_waits_for_no_other(self, host: Host) -> None:
+        declare(host)
+        holder = host.popen(["flock", LOCK, "sleep", "600"])
+        eventually(lambda: is_locked(host))
+        assert not declare(host)["changed"]
+        assert holder.poll() is None
+        assert is_locked(host)
+        with pytest.raises(subprocess.TimeoutExpired):
+            host.run([onhost.PROGRAM, "apply"], timeout=2)
 
 
 class TestProbe:

@@ -66,7 +66,7 @@ def test_enough_was_judged() -> None:
     if not judged:
         pytest.skip("the property was not run")
     assert judged["yes"] > 9 * judged["no"]
-    assert judged["yes"] >= 70 * EXAMPLES
+    assert judged["yes"] >= 80 * EXAMPLES
     assert judged["changed"] > judged["yes"] / 10
 
 
