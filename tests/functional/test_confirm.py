@@ -18,7 +18,9 @@ import pytest
 
 from tests.functional import onhost
 from tests.functional.onhost import INSIDE, declare, eventually, hosts, program, reboot, seen
-from tests.lab.host import Host
+from tests.lab import Client, Host, Lab
+from tests.lab import addresses as plan
+from tests.lab.responder import PORT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -290,6 +292,63 @@ class TestProbe:
     def test_it_needs_an_address_and_a_port(self, host: Host) -> None:
         assert declare(host, confirm={"by": "probe", "port": 1})["field"] == "confirm.address"
         assert declare(host, confirm={"by": "probe", "address": "192.0.2.1"})["field"] == "confirm.port"
+
+
+class TestProbeByPaths:
+    """From a host with a tunnel, to one that is far away by either way."""
+
+    FAR = plan.CORPORATE_HOST[0]
+    IDENTITIES: t.ClassVar[list[dict[str, t.Any]]] = [
+        {"name": "outside", "interface": "auto"},
+        {"name": "inside", "interface": "vpn0", "gateway": "none"},
+    ]
+    CHANGED: t.ClassVar[list[dict[str, t.Any]]] = [IDENTITIES[0], {**IDENTITIES[1], "pools": ["10.9.0.0/16"]}]
+    KEPT: t.ClassVar[list[dict[str, t.Any]]] = [
+        {"to": FAR, "from": "inside"},
+        {"to": FAR, "from": "outside", "oif": "up0", "fwmark": "7"},
+    ]
+
+    @pytest.fixture
+    def lab(self) -> t.Iterator[Lab]:
+        with Lab() as lab:
+            lab.serve(lab.corporate)
+            yield lab
+
+    def client(self, lab: Lab) -> Client:
+        client = lab.client("c", "standin")
+        onhost.provide_pyroute2(client.host)
+        client.up()
+        declare(client.host, identities=self.IDENTITIES)
+        client.host.shell(
+            "nft 'add table ip seen; add chain ip seen out { type filter hook output priority 0; };"
+            f" add rule ip seen out ip saddr {client.outside[0]} tcp dport {PORT} mark 7 counter'"
+        )
+        return client
+
+    def change(self, client: Client, seconds: int) -> dict[str, t.Any]:
+        confirm = {"by": "probe", "timeout": seconds, "address": self.FAR, "port": PORT}
+        return declare(client.host, identities=self.CHANGED, confirm=confirm, keep_paths=self.KEPT)
+
+    def test_each_is_tried_with_its_source_device_and_mark(self, lab: Lab) -> None:
+        client = self.client(lab)
+        with lab.capture(lab.corporate) as arrived, lab.capture(client.host) as left:
+            made = self.change(client, 20)
+        assert (made["changed"], made["confirm"]) == (True, {"state": None})
+        inside, outside = client.inside[0], client.outside[0]
+        assert {each.source for each in arrived.packets(outgoing=False, dport=PORT)} == {inside, outside}
+        assert left.left_by(source=inside, dport=PORT) == {"vpn0"}
+        assert left.left_by(source=outside, dport=PORT) == {"up0"}
+        assert "counter packets 0 " not in client.host.shell("nft list table ip seen")
+
+    def test_one_that_is_dead_undoes_the_change_and_is_named(self, lab: Lab) -> None:
+        client = self.client(lab)
+        before = state(client.host)
+        lab.gateway.run(["ip", "route", "replace", "blackhole", f"{client.inside[0]}/32"])
+        failed = self.change(client, 4)
+        assert failed["field"] == "confirm.address"
+        assert f"port {PORT} cannot be reached from {client.inside[0]}: " in failed["msg"]
+        assert state(client.host) == before
+        assert not waits(client.host)
 
 
 def test_a_path_to_keep_that_changes_undoes_the_change(host: Host) -> None:
