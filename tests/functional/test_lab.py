@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import typing as t
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from tests.lab import Client, Lab, Probe
 from tests.lab import addresses as plan
 from tests.lab.runs import ROOT, leftovers
+from tests.lab.senders import no_leak
 from tests.lab.survey import table
 from tests.lab.tunnel import wait_for
 
@@ -182,6 +184,22 @@ class TestProbesAndCaptures:
     def test_many_at_once(self, fleet: Lab) -> None:
         probes = [Probe(client.host, plan.OUTSIDE_HOST[0], "tcp") for client in fleet.clients for _time in range(20)]
         assert {answer.error for answer in fleet.probes(probes)} == {""}
+
+
+class TestLeaks:
+    def test_are_seen_on_the_uplinks_that_are_there_and_on_no_others(self, lab: Lab) -> None:
+        client = lab.client("leaky", "standin", families=(4,))
+        client.up()
+        with pytest.raises(AssertionError, match=r"leaky: \d+: "), no_leak(client.host, *client.inside):
+            time.sleep(0.3)
+        client.host.shell("ip link set up0 name enp0")
+        with pytest.raises(AssertionError, match=r"leaky has no \['up0'\]"), no_leak(client.host, *client.inside):
+            pass
+        with (
+            pytest.raises(AssertionError, match=r"leaky: \d+: "),
+            no_leak(client.host, *client.inside, devices=("enp0", "vpn0")),
+        ):
+            time.sleep(0.3)
 
 
 class TestModes:

@@ -292,7 +292,7 @@ class TestStory:
 
     def test_5_the_laptop_leaves_its_dock(self, fleet: Fleet) -> None:
         dock = fleet["dock"]
-        with no_leak(dock.host, *dock.inside):
+        with no_leak(dock.host, *dock.inside, devices=TWO_UPLINKS["dock"]):
             networkmanager.down(dock.host, "enp0")
             eventually(lambda: all(text.startswith(dock.outside[:2]) for text in fleet.astray("dock")), SOON)
             networkmanager.up(dock.host, "enp0")
