@@ -25,6 +25,20 @@ HOSTILE = {
     "option": "--help",
     "long": "x" * 20000,
 }
+# What could have a program choose another path or command, for a hook that inherits it.
+EVIL = "/run/evil"
+INHERITED = {
+    "PATH": f"{EVIL}:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LD_PRELOAD": f"{EVIL}/evil.so",
+    "PYTHONPATH": EVIL,
+    "PYTHONSTARTUP": f"{EVIL}/evil.py",
+    "BASH_ENV": f"{EVIL}/evil.sh",
+    "ENV": f"{EVIL}/evil.sh",
+    "IFS": "/",
+    "FLEETVPN_CANARY": CANARY,
+}
+CLEAN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_RECORDED = "/run/fvt-environments"
 _DEV = """
 mkdir /run/dev
 mount -t tmpfs -o mode=755 tmpfs /run/dev
@@ -33,6 +47,27 @@ mkdir /run/dev/net
 cp -a /dev/net/tun /run/dev/net/
 mount --bind /run/dev /dev
 """
+
+
+def record_environments(host: Host) -> None:
+    """From now on the program only writes down its environment; whoever searches for commands finds bad ones."""
+    host.shell(f"mkdir -p {EVIL} {_RECORDED}")
+    host.write(onhost.PROGRAM, f'#!/bin/sh\ncat "/proc/$$/environ" >"{_RECORDED}/$$"\n', 0o755)
+    for command in ("env", "timeout", "fleetvpn-endpoint"):
+        host.write(f"{EVIL}/{command}", f"#!/bin/sh\ntouch {CANARY}\n", 0o755)
+    host.write(f"{EVIL}/evil.sh", f"touch {CANARY}\n")
+
+
+def environments(host: Host) -> list[dict[str, str]]:
+    """Those that were written down since the last call."""
+    folder = onhost.seen(host, _RECORDED)
+    found = []
+    for path in sorted(folder.iterdir()):
+        entries = path.read_text().rstrip("\0").split("\0")
+        found.append(dict(entry.split("=", 1) for entry in entries))
+        path.unlink()
+    assert host.run(["test", "-e", CANARY], check=False).returncode == 1
+    return found
 
 
 class Log:

@@ -16,7 +16,17 @@ import typing as t
 import pytest
 
 from tests.functional import onhost
-from tests.functional.hooks import CANARY, HOSTILE, Log, refused, state
+from tests.functional.hooks import (
+    CANARY,
+    CLEAN,
+    HOSTILE,
+    INHERITED,
+    Log,
+    environments,
+    record_environments,
+    refused,
+    state,
+)
 from tests.lab import Client, Host, Lab, Probe
 from tests.lab import addresses as plan
 
@@ -206,6 +216,16 @@ class TestHostileServer:
         log.lines()
         client.host.run([SCRIPT], env={**self.GOOD, **values}, check=False)
         return log.lines()
+
+    def test_nothing_is_inherited_but_what_is_handed_on(self, lab: Lab) -> None:
+        host = make(lab, "inherited").host
+        install(host)
+        record_environments(host)
+        pushed = {"CISCO_BANNER": "x", "CISCO_DEF_DOMAIN": "example.org", "INTERNAL_IP6_NETMASK": "2001:db8::7/128"}
+        host.run([SCRIPT], env={**self.GOOD, **INHERITED, **pushed}, check=False)
+        handed = {"reason": "connect", **dict.fromkeys(self.READ, ""), "TUNDEV": "oc9"}
+        handed.update(INTERNAL_IP4_ADDRESS="198.18.32.77", INTERNAL_IP6_NETMASK="2001:db8::7/128")
+        assert environments(host) == [{**CLEAN, **handed}] * len(HOOKS)
 
 
 class TestFullTunnel:

@@ -12,7 +12,17 @@ import typing as t
 import pytest
 
 from tests.functional import onhost
-from tests.functional.hooks import CANARY, HOSTILE, Log, refused, state
+from tests.functional.hooks import (
+    CANARY,
+    CLEAN,
+    HOSTILE,
+    INHERITED,
+    Log,
+    environments,
+    record_environments,
+    refused,
+    state,
+)
 from tests.lab import Client, Host, Lab, Probe
 from tests.lab import addresses as plan
 
@@ -148,6 +158,16 @@ class TestHostilePeer:
             assert any(line.startswith("main: ") for line in lines)
         assert state(client.host) == before
         assert client.host.run(["test", "-e", CANARY], check=False).returncode == 1
+
+    def test_nothing_is_inherited_but_what_is_handed_on(self, lab: Lab) -> None:
+        host = make(lab, "inherited").host
+        install(host)
+        record_environments(host)
+        for event in ("ip-pre-up", "ip-up"):
+            words = ["ppp7", "/dev/pts/9", "115200", "198.18.48.77", "198.18.48.1", "corp"]
+            host.run([f"/etc/ppp/{event}", *words], env={**INHERITED, "DNS1": "192.0.2.1", "PEERNAME": "x"})
+            handed = {"PPP_EVENT": event, "PPP_IFACE": "ppp7", "PPP_LOCAL": "198.18.48.77", "PPP_REMOTE": "198.18.48.1"}
+            assert environments(host) == [{**CLEAN, **handed}]
 
 
 def called(client: Client, log: Log, event: str, device: str, local: str, remote: str) -> list[str]:
