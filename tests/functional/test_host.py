@@ -55,6 +55,12 @@ def host(make: t.Callable[[str], Host]) -> Host:
     return make("h")
 
 
+def guard(host: Host) -> str:
+    """Our table, as nft lists it without counters; empty without one."""
+    done = host.run(["nft", "--stateless", "list", "table", "inet", "fleetvpn"], check=False)
+    return done.stdout
+
+
 def exists(host: Host, *paths: str) -> list[bool]:
     return [os.path.lexists(seen(host, path)) for path in paths]
 
@@ -368,6 +374,9 @@ class TestBoot:
         assert done.returncode == 0, done.stderr
         assert rules_from(after, INSIDE) == ["lookup 2000", "lookup 2002", "unreachable"]
         assert status(after)["state"] == "pending"
+        # The egress guard too.
+        assert guard(before)
+        assert guard(after) == guard(before)
 
     def test_what_has_no_way_is_closed_also_where_nobody_names_protocols(self, make: t.Callable[[str], Host]) -> None:
         """A small image without package netbase has no /etc/protocols, and nft lists numbers instead of names."""

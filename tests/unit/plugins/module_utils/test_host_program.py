@@ -211,3 +211,22 @@ class TestInstallation:
         root.chmod(0o500)
         with pytest.raises(NotPermitted):
             install.look(wanted=True, root=root).carry_out()
+
+
+class TestBootUnit:
+    """What systemd is told of its order; that it understands it is asked in tests/functional/test_host.py."""
+
+    @pytest.fixture
+    def told(self) -> dict[str, list[str]]:
+        lines = [line.partition("=") for line in units.unit_texts("x")[units.BOOT].splitlines() if line[:1].isalpha()]
+        return {key: value.split() for key, _equals, value in lines}
+
+    def test_comes_before_any_network(self, told: dict[str, list[str]]) -> None:
+        assert {"network-pre.target", "network.target", "network-online.target"} <= set(told["Before"])
+        # Nobody else may want it, and then it is no order.
+        assert told["Wants"] == ["network-pre.target"]
+        assert told["WantedBy"] == ["sysinit.target"]
+        assert told["DefaultDependencies"] == ["no"]
+
+    def test_comes_after_what_flushes_the_ruleset(self, told: dict[str, list[str]]) -> None:
+        assert "nftables.service" in told["After"]
