@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reconnects with other addresses under traffic, with a capture on the uplink; and how soon the rules are right.
 
-Pool, rules and backstops do it alone here. With an egress guard (`strict_egress`) the same has to hold.
+Pool, rules, backstops and the egress guard do it together here: `strict_egress` is on unless it is switched off. It
+guards no identity without a backstop.
 """
 
 from __future__ import annotations
