@@ -3,29 +3,53 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# The container image of the Molecule scenarios: Debian 12 with systemd, made by debootstrap, so that no container
-# registry is needed.
+# The container images: a Debian with systemd, made by debootstrap, so that no container registry is needed.
 #
 #   image.sh name    prints the image's name; FLEETVPN_IMAGE, if set, names another image instead
 #   image.sh build   makes the image if podman does not have it yet (root; about two minutes)
 #
+# FLEETVPN_SUITE says which Debian. bookworm, if it is not set, has what all Molecule scenarios need; the others have what
+# one of them needs, wireguard or, since bullseye has no WireGuard in user space, openvpn; trixie also has what the tests with
+# marker `controller` need.
+#
 # The tag is a digest of this file: a changed package list is a new image, an unchanged one is never built twice.
 set -euo pipefail
 
-readonly suite=bookworm
-readonly repository=localhost/fleetvpn-debian12
+readonly suite=${FLEETVPN_SUITE:-bookworm}
+readonly repository=localhost/fleetvpn-$suite
 
 # libpam-systemd must be named: debootstrap does not resolve polkitd's "default-logind | logind" and would leave
 # polkitd and network-manager unconfigured, with warnings only.
 packages=(
     systemd systemd-sysv libpam-systemd dbus udev kmod procps ca-certificates
     python3 python3-apt python3-pyroute2 python3-venv sudo
-    iproute2 nftables conntrack iputils-ping tcpdump network-manager
-    wireguard-tools wireguard-go openvpn openssl
-    ocserv openconnect vpnc-scripts network-manager-openconnect ppp tinc nebula
-    network-manager-openvpn ifupdown netplan.io firewalld
-    charon-systemd strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins libcharon-extauth-plugins
+    iproute2 nftables conntrack iputils-ping tcpdump
 )
+disabled=()
+case $suite in
+    bookworm)
+        packages+=(
+            wireguard-tools wireguard-go openvpn openssl ocserv openconnect vpnc-scripts ppp tinc nebula
+            network-manager network-manager-openconnect network-manager-openvpn ifupdown netplan.io firewalld
+            charon-systemd strongswan-swanctl
+            libcharon-extra-plugins libstrongswan-standard-plugins libcharon-extauth-plugins
+        )
+        disabled=(NetworkManager NetworkManager-wait-online networking firewalld ocserv strongswan tinc)
+        ;;
+    bullseye)
+        packages+=(openvpn openssl)
+        ;;
+    trixie)
+        packages+=(
+            wireguard-tools wireguard-go openvpn openssl ocserv openconnect vpnc-scripts ppp
+            dnsmasq-base git openssh-client
+        )
+        disabled=(ocserv)
+        ;;
+    *)
+        packages+=(wireguard-tools wireguard-go)
+        ;;
+esac
 
 image_name() {
     local digest
@@ -33,11 +57,17 @@ image_name() {
     echo "${FLEETVPN_IMAGE:-$repository:${digest:0:12}}"
 }
 
-# The mirror that this machine's own apt uses; nothing on a machine that is not Debian, where debootstrap knows one.
+# The mirror that this machine's own apt uses, whatever its suite; nothing on a machine that is not Debian, where
+# debootstrap knows one.
 mirror() {
     # shellcheck disable=SC2016 # apt's own placeholders, not the shell's
-    apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Codename: $suite" "Component: main" "Origin: Debian" |
-        sed -n 1p
+    apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Codename: $(own_suite)" "Component: main" \
+        "Origin: Debian" | sed -n 1p
+}
+
+own_suite() {
+    # shellcheck disable=SC1091 # every machine has its own
+    (. /etc/os-release && echo "${VERSION_CODENAME:-none}")
 }
 
 make_rootfs() {
@@ -51,7 +81,7 @@ make_rootfs() {
     # debootstrap is content with packages that it could not configure; dpkg is not.
     test -z "$(chroot "$rootfs" dpkg --audit | tee /dev/stderr)"
     # A scenario that wants one of them enables it; by default nothing configures a device, or listens, unasked.
-    chroot "$rootfs" systemctl disable NetworkManager NetworkManager-wait-online networking firewalld ocserv strongswan tinc
+    [ ${#disabled[@]} -eq 0 ] || chroot "$rootfs" systemctl disable "${disabled[@]}"
     rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/*
 }
 

@@ -4,19 +4,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Writes the lock of a requirements file beside it:  lock.sh tests/requirements/NAME.in
+#
+# With a line `# Python 3.13` in it the lock is for that Python, which this machine need not have: then of wheels alone.
 set -euo pipefail
 
 source=$1
 lock=${source%.in}.txt
 work=$(mktemp -d --tmpdir fvt-lock.XXXXXX)
 trap 'rm -rf "$work"' EXIT
+version=$(sed -nE 's/^# Python ([0-9.]+)$/\1/p' "$source")
 
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet --quiet --disable-pip-version-check --requirement "$source"
+if [ -z "$version" ]; then
+    "$work/venv/bin/pip" install --quiet --quiet --requirement "$source"
+    "$work/venv/bin/pip" freeze > "$work/packages"
+else
+    "$work/venv/bin/pip" download --quiet --quiet --python-version "$version" --only-binary :all: --dest "$work/wheels" \
+        --requirement "$source"
+    # A wheel's name begins with those of the package and of the version.
+    find "$work/wheels" -name '*.whl' -printf '%f\n' | sed -E 's/^([^-]+)-([^-]+)-.*/\1==\2/' |
+        LC_ALL=C sort --ignore-case > "$work/packages"
+fi
 {
     sed -n '1,3p' "$source"
     echo "#"
     echo "# Made by \`make lock\` from ${source##*/}; do not edit."
-    "$work/venv/bin/pip" freeze --disable-pip-version-check
+    cat "$work/packages"
 } > "$work/lock"
 mv "$work/lock" "$lock"
