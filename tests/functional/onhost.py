@@ -38,9 +38,10 @@ IDENTITIES: list[dict[str, t.Any]] = [
     {"name": "inside", "interface": TUNNEL, "gateway": "none"},
 ]
 
-MODULE = """
+MODULE = f"""
 import json, sys
-from ansible.module_utils.testing import patch_module_args
+sys.path.append({str(REPOSITORY)!r})
+from tests.module_args import patch_module_args
 from ansible_collections.fleetvpn.routing.plugins.modules.endpoint import main
 with patch_module_args(json.load(sys.stdin)):
     main()

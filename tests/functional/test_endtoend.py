@@ -209,6 +209,7 @@ def pairs(theirs: t.Sequence[str], own: t.Sequence[str]) -> list[tuple[str, str]
     return [(to, source) for to in theirs for source in own if (":" in to) == (":" in source)]
 
 
+@pytest.mark.controller
 def test_a_namespace_never_seen_before_by_the_installed_collection(lab: Lab, controller: Controller) -> None:
     """From this machine into the namespace, with nothing but fully qualified names and no file of the repository."""
     with Lab() as other:
@@ -248,17 +249,20 @@ class TestStory:
     unbound: t.ClassVar[dict[str, dict[str, object]]] = {}
     announced: t.ClassVar[dict[str, t.Any]] = {}
 
+    @pytest.mark.controller
     def test_before_replies_are_lost_on_every_client(self, lab: Lab) -> None:
         rows = lab.survey(timeout=1)
         assert {row.client for row in wrong(rows)} == {client.name for client in lab.clients}
         self.before.update({client.name: routing(client) for client in lab.clients})
         self.unbound.update({client.name: ways(lab, client) for client in lab.clients})
 
+    @pytest.mark.controller
     def test_check_mode_changes_nothing(self, lab: Lab, controller: Controller) -> None:
         self.announced.update(controller.declare("--check", "--diff", "-vvv"))
         assert {client.name: routing(client) for client in lab.clients} == self.before
         assert all(found["changed"] for found in self.announced.values())
 
+    @pytest.mark.controller
     def test_the_real_run_carries_out_what_check_mode_announced(self, controller: Controller) -> None:
         found = controller.declare("--diff", "-vvv")
         for name, result in found.items():
@@ -266,6 +270,7 @@ class TestStory:
             assert result["diff"] == self.announced[name]["diff"], name
             assert [entry["verdict"] for entry in result["identities"]] == ["proven"] * 2, result["identities"]
 
+    @pytest.mark.controller
     def test_every_reply_is_right(self, lab: Lab) -> None:
         assert wrong(lab.survey()) == []
 
@@ -276,11 +281,13 @@ class TestStory:
     def test_containers_second_router_and_neighbour_are_reached(self, lab: Lab) -> None:
         assert [failed for client in lab.clients for failed in around(lab, client)] == []
 
+    @pytest.mark.controller
     def test_a_second_run_changes_nothing(self, lab: Lab, controller: Controller) -> None:
         after = {client.name: routing(client) for client in lab.clients}
         assert {name: result["changes"] for name, result in controller.declare().items()} == dict.fromkeys(after, 0)
         assert {client.name: routing(client) for client in lab.clients} == after
 
+    @pytest.mark.controller
     def test_removal_leaves_nothing(self, lab: Lab, controller: Controller) -> None:
         remove(controller)
         for client in lab.clients:

@@ -66,6 +66,7 @@ def exists(host: Host, *paths: str) -> list[bool]:
 
 
 class TestInstalled:
+    @pytest.mark.controller
     def test_by_a_playbook_and_it_runs(self, host: Host, tmp_path: pathlib.Path) -> None:
         connect(host, INSIDE)
         task = {"fleetvpn.routing.endpoint": {"identities": IDENTITIES}}

@@ -25,7 +25,10 @@ from tests.functional.playbooks import ansible_playbook
 from tests.lab import Host
 from tests.lab.host import ENVIRONMENT
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [
+    pytest.mark.controller,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 PULL = str(pathlib.Path(sys.executable).with_name("ansible-pull"))
 PORT = 8080

@@ -25,6 +25,8 @@ from tests.functional.playbooks import ansible_playbook
 from tests.lab import Answer, Client, Lab, Probe
 from tests.lab import addresses as plan
 
+pytestmark = pytest.mark.controller
+
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SITE = """
 - name: Correct routing on every VPN endpoint

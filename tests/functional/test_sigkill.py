@@ -24,7 +24,6 @@ import time
 import typing as t
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import inside
 from ansible_collections.fleetvpn.routing.plugins.modules import endpoint
 
@@ -43,6 +42,7 @@ from tests.functional.endpoints import (
     namespace,
     state,
 )
+from tests.module_args import patch_module_args
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.functional.playbooks import play
 
+pytestmark = pytest.mark.controller
+
 IDENTITIES = [
     {"name": "outside", "interface": "auto"},
     {"name": "inside", "tunnel": {"type": "wireguard", "connection": "{{ tunnel }}"}, "pools": ["10.9.0.0/16"]},

@@ -15,7 +15,6 @@ import typing as t
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fleetvpn.routing.plugins.module_utils import _ansible
 from ansible_collections.fleetvpn.routing.plugins.module_utils._endpoint_spec import ENDPOINT
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host import history
@@ -26,6 +25,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Sto
 from ansible_collections.fleetvpn.routing.plugins.module_utils._validate import foresee
 
 from tests.fakes.kernel import MemoryKernel
+from tests.module_args import patch_module_args
 
 Result = dict[str, t.Any]
 Run = t.Callable[..., Result]

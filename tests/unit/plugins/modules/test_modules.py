@@ -11,11 +11,11 @@ import json
 import typing as t
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fleetvpn.routing.plugins.module_utils import _ansible
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import KernelError, MissingDependency
 
 from tests.fakes.kernel import MemoryKernel
+from tests.module_args import patch_module_args
 
 Result = dict[str, t.Any]
 Run = t.Callable[..., Result]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import typing as t
 
@@ -12,7 +13,9 @@ from extensions.molecule.shared.network import Client, Network, state
 
 
 def is_plain(client: Client) -> bool:
-    """Of a tunnel that must be started in another way, check mode cannot tell more than that."""
+    """Of a tunnel that must be started in another way, check mode cannot tell more than that; nor without pyroute2."""
+    if os.environ.get("FLEETVPN_PYROUTE2_WHEEL"):
+        return False
     return client.kind != "ipsec" and (client.kind, client.name) != ("wireguard", "fvt-full")
 
 
