@@ -18,7 +18,7 @@ import typing as t
 
 from .._errors import NotPermitted, RoutingError
 from .._version import VERSION
-from . import program, units
+from . import program, release, units
 
 PROGRAM = pathlib.PurePath("usr/local/sbin/fleetvpn-endpoint")
 _UNITS = pathlib.PurePath(units.DIRECTORY.lstrip("/"))
@@ -127,7 +127,8 @@ def look(*, wanted: bool, root: pathlib.Path = pathlib.Path("/")) -> Installatio
         return Installation(root, newer, (), (), (warning,))
     texts = units.unit_texts(f"/{PROGRAM}") if _has_systemd(root) else {}
     files = [File(root / _UNITS / name, text.encode()) for name, text in texts.items()]
-    return Installation(root, VERSION, steps, _steps(files))
+    # Said when the program comes or is replaced, and not at every run.
+    return Installation(root, VERSION, steps, _steps(files), tuple(release.remarks(root)) if steps else ())
 
 
 def _steps(files: t.Iterable[File]) -> tuple[tuple[str, File], ...]:

@@ -56,6 +56,7 @@ MODULES = (
     "_host.pace",
     "_host.path",
     "_host.program",
+    "_host.release",
     "_host.sets",
     "_host.status",
     "_host.units",

@@ -206,6 +206,28 @@ class TestInstallation:
         install.look(wanted=False, root=root).carry_out()
         assert kept.read_text() == "mine"
 
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            ("ID=debian\nVERSION_ID=\"12\"\n", None),
+            ("# of sid\nID=debian\n", None),
+            ("ID=debian\nVERSION_ID='10'\n", "debian 10"),
+            ("PRETTY_NAME=\"Ubuntu\"\nID=ubuntu\nVERSION_ID=\"24.04\"\n", "ubuntu 24.04"),
+            ("no lines of any use", "a platform that does not say its name"),
+            (None, "a platform that does not say its name"),
+        ],
+    )
+    def test_where_nothing_is_tested_one_line_says_so_once(
+        self, root: pathlib.Path, lines: str | None, told: str | None
+    ) -> None:
+        if lines is not None:
+            (root / "usr/lib").mkdir(parents=True)
+            (root / "usr/lib/os-release").write_text(lines)
+        found = install.look(wanted=True, root=root)
+        assert [line.partition(", ")[0] for line in found.warnings] == ([f"this host is {told}"] if told else [])
+        found.carry_out()
+        assert install.look(wanted=True, root=root).warnings == ()
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_it_takes_privilege(self, root: pathlib.Path) -> None:
         root.chmod(0o500)

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# What a container begins with: systemd. From version 258 on it needs cgroup v2, which a machine may have beside its v1:
+# then it gets a cgroup of its own there, and sees no other.
+set -eu
+
+init=/lib/systemd/systemd
+cgroups=/sys/fs/cgroup
+version=$("$init" --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+
+replace_cgroups() {
+    umount -R "$cgroups"
+    mount -t cgroup2 cgroup2 "$cgroups"
+}
+
+if [ "${1:-}" = own ]; then
+    replace_cgroups
+elif [ "$version" -ge 258 ] && [ ! -e "$cgroups/cgroup.controllers" ]; then
+    replace_cgroups
+    mkdir -p "$cgroups/$(cat /proc/sys/kernel/hostname)"
+    echo $$ > "$cgroups/$(cat /proc/sys/kernel/hostname)/cgroup.procs"
+    exec unshare --cgroup "$0" own
+fi
+exec "$init"
