@@ -17,6 +17,11 @@ DOCS := build/docs-env
 OLDEST := build/pyroute2-oldest
 # Between the oldest and that of the tools, which `make functional` runs with.
 PYROUTE2 := 0.7.12 0.8.1
+# Locks of other ansible-cores than that of the tools: for this machine's Python, for Debian 13's, and what is to come.
+CORE := core-2.18
+CORE_DEBIAN13 := core-2.20 core-newest
+CORE_NEXT := core-next
+WHEELS := build/wheels
 LINKED := build/collections/ansible_collections/fleetvpn/routing
 COLLECTION := fleetvpn.routing
 REQUIREMENTS := tests/requirements
@@ -30,6 +35,7 @@ FAST := lint types docs-lint unit
 CHECKS := sanity $(FAST) docs build import-check
 STEPS := checks functional functional-alone functional-oldest integration molecule
 LONG := functional-long molecule-types
+MATRIX := matrix-kernel matrix-controllers matrix-next matrix-hosts
 
 .PHONY: help
 help: ## This list
@@ -112,8 +118,33 @@ functional-long: root setup ## Coexistence, situations, 500 faults, SSH that is 
 	pytest tests/functional -m long
 
 .PHONY: test-matrix
-test-matrix: root setup $(PYROUTE2:%=build/pyroute2-%/.done) ## The contract with the kernel, with each pyroute2 in between (root)
+test-matrix: root ## The other versions of pyroute2, ansible-core, Python and Debian (root; an hour)
+	@MAKE=$(MAKE) tests/tools/steps.sh $(MATRIX)
+
+.PHONY: matrix-kernel
+matrix-kernel: root setup $(PYROUTE2:%=build/pyroute2-%/.done) ## The contract with the kernel, with each pyroute2 in between (root)
 	for version in $(PYROUTE2); do "build/pyroute2-$$version/bin/pytest" tests/functional -m kernel; done
+
+.PHONY: matrix-controllers
+matrix-controllers: root setup $(CORE:%=build/%/.done) ## What depends on ansible-core, with each other one; new ones on Debian 13 (root)
+	for lock in $(CORE); do "build/$$lock/bin/pytest" tests/unit; "build/$$lock/bin/pytest" tests/functional -m controller; done
+	FLEETVPN_SUITE=trixie tests/tools/image.sh build
+	for lock in $(CORE_DEBIAN13); do tests/tools/controller.sh "$$lock"; done
+
+.PHONY: matrix-next
+matrix-next: root setup ## The same with the newest pre-release, which may fail and then says so (root)
+	FLEETVPN_SUITE=trixie tests/tools/image.sh build
+	@tests/tools/controller.sh $(CORE_NEXT) || printf '\n!!!! %s\n\n' "The pre-release of ansible-core in $(REQUIREMENTS)/$(CORE_NEXT).txt FAILS; not an error yet."
+
+.PHONY: matrix-hosts
+matrix-hosts: root setup $(WHEELS)/.done ## Molecule with other Debians: 13, sid, and 11 with a pyroute2 that is handed over (root)
+	for suite in trixie sid; do \
+		FLEETVPN_SUITE=$$suite tests/tools/image.sh build; \
+		FLEETVPN_SUITE=$$suite tests/tools/molecule.sh test --scenario-name wireguard; \
+	done
+	FLEETVPN_SUITE=bullseye tests/tools/image.sh build
+	FLEETVPN_SUITE=bullseye FLEETVPN_PYROUTE2_WHEEL=$$(echo $(CURDIR)/$(WHEELS)/pyroute2-*.whl) \
+		tests/tools/molecule.sh test --scenario-name openvpn
 
 .PHONY: bench
 bench: root setup ## What it costs, against ping, ip and pyroute2, into bench/results.json (root; on an idle machine)
@@ -187,6 +218,15 @@ $(DOCS)/.done: $(REQUIREMENTS)/docs.txt tests/tools/venv.sh | build/.system
 
 $(OLDEST)/.done: $(REQUIREMENTS)/pyroute2-oldest.txt tests/tools/venv.sh | build/.system
 	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+build/core-%/.done: $(REQUIREMENTS)/core-%.txt tests/tools/venv.sh | build/.system
+	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+$(WHEELS)/.done: $(REQUIREMENTS)/tools.txt $(VENV)/.done
+	rm -rf $(@D)
+	$(VENV)/bin/pip download --quiet --quiet --no-deps --only-binary :all: --dest $(@D) "$$(grep '^pyroute2==' $<)"
 	@touch $@
 
 # As for the oldest, with another version of it.

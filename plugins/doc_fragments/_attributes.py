@@ -23,6 +23,9 @@ attributes:
     description: The operating systems of the hosts that it works on.
     platforms: linux
     support: full
+    details:
+      - Tested on Debian 11, 12, 13 and sid. Expected to work, but not tested, on Ubuntu 22.04 and later, Fedora, and RHEL 9 and
+        later.
   action_group:
     description: Use C(group/fleetvpn.routing.routing) in C(module_defaults) to set options for all modules at once.
     membership:

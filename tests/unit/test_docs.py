@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.fleetvpn.routing.plugins.module_utils._host.release import TESTED
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Numbers
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
@@ -208,7 +209,7 @@ class TestNames:
     def test_of_targets_in_the_table_are_those_of_make_test(self) -> None:
         """A step that is added to `make test` is explained as well."""
         makefile = read(ROOT / "Makefile")
-        lists = dict(re.findall(r"^(FAST|CHECKS|STEPS|LONG) := (.*)$", makefile, re.MULTILINE))
+        lists = dict(re.findall(r"^(FAST|CHECKS|STEPS|LONG|MATRIX) := (.*)$", makefile, re.MULTILINE))
         steps = {name for text in lists.values() for name in text.split()} - {"$(FAST)"}
         explained = re.findall(r"^\| `make ([a-z-]+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
         targets = ("test-fast", "test", "test-long", "test-matrix", "bench", "release", "demo")
@@ -318,14 +319,24 @@ class TestNumbers:
         assert f"ansible-core {oldest[1]} or later" in requirements
         assert f"Python {python[1]} or later" in requirements
 
+    def test_every_tested_ansible_is_in_the_readme(self) -> None:
+        requirements = read(ROOT / "README.md").partition("## Requirements")[2].replace("\n  ", " ")
+        tested = requirements.partition("Tested are ")[2].partition(";")[0]
+        locks = {path.stem: read(path) for path in (ROOT / "tests/requirements").glob("core-*.txt")}
+        locks["tools"] = read(ROOT / "tests/requirements/tools.txt")
+        del locks["core-next"]
+        pinned = {re.findall(r"(?m)^ansible[_-]core==(\d+\.\d+)", text)[0] for text in locks.values()}
+        assert set(re.findall(r"\b2\.\d+", tested)) == pinned
+
     def test_every_tested_platform_is_in_the_readme(self) -> None:
-        """The image of the scenarios with the versions of pyroute2 that the functional tests use; and nothing more."""
-        image = re.search(
-            r"^readonly repository=localhost/fleetvpn-([a-z]+)(\d+)$", read(ROOT / "tests/tools/image.sh"), re.MULTILINE
-        )
-        assert image
+        """Debian 12 with the versions of pyroute2 that the functional tests use; and nothing more."""
         rows = re.findall(r"^\| ([^|]+) \| (tested[^|]*) \|$", read(ROOT / "README.md"), re.MULTILINE)
-        assert [platform for platform, _text in rows] == [f"{image[1].capitalize()} {image[2]}"]
+        tested = {f"{name.capitalize()} {version or 'sid'}" for name, all_ in TESTED.items() for version in all_}
+        assert {platform for platform, _text in rows} == tested
+        assert rows[0][0] == "Debian 12"
+        fragment = re.search(r"Tested on Debian (.*?)\.", read(ROOT / "plugins/doc_fragments/_attributes.py"))
+        assert fragment
+        assert {f"Debian {version}" for version in re.findall(r"\d+|sid", fragment[1])} == tested
         for lock, parts in (("pyroute2-oldest", 3), ("tools", 2)):
             pinned = re.search(r"^pyroute2==([\d.]+)$", read(ROOT / f"tests/requirements/{lock}.txt"), re.MULTILINE)
             assert pinned
