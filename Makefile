@@ -137,7 +137,7 @@ matrix-next: root setup ## The same with the newest pre-release, which may fail 
 	@tests/tools/controller.sh $(CORE_NEXT) || printf '\n!!!! %s\n\n' "The pre-release of ansible-core in $(REQUIREMENTS)/$(CORE_NEXT).txt FAILS; not an error yet."
 
 .PHONY: matrix-hosts
-matrix-hosts: root setup $(WHEELS)/.done ## Molecule with other Debians: 13, sid, and 11 with a pyroute2 that is handed over (root)
+matrix-hosts: root setup $(WHEELS)/.done ## Molecule on Debian 13, sid, and 11 with a pyroute2 that is handed over (root)
 	for suite in trixie sid; do \
 		FLEETVPN_SUITE=$$suite tests/tools/image.sh build; \
 		FLEETVPN_SUITE=$$suite tests/tools/molecule.sh test --scenario-name wireguard; \

@@ -24,8 +24,8 @@ attributes:
     platforms: linux
     support: full
     details:
-      - Tested on Debian 11, 12, 13 and sid. Expected to work, but not tested, on Ubuntu 22.04 and later, Fedora, and RHEL 9 and
-        later.
+      - Tested on Debian 11, 12, 13 and sid. Expected to work, but not tested, on Ubuntu 22.04 and later, Fedora,
+        and RHEL 9 and later.
   action_group:
     description: Use C(group/fleetvpn.routing.routing) in C(module_defaults) to set options for all modules at once.
     membership:

@@ -209,10 +209,10 @@ class TestInstallation:
     @pytest.mark.parametrize(
         ("lines", "told"),
         [
-            ("ID=debian\nVERSION_ID=\"12\"\n", None),
+            ('ID=debian\nVERSION_ID="12"\n', None),
             ("# of sid\nID=debian\n", None),
             ("ID=debian\nVERSION_ID='10'\n", "debian 10"),
-            ("PRETTY_NAME=\"Ubuntu\"\nID=ubuntu\nVERSION_ID=\"24.04\"\n", "ubuntu 24.04"),
+            ('PRETTY_NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="24.04"\n', "ubuntu 24.04"),
             ("no lines of any use", "a platform that does not say its name"),
             (None, "a platform that does not say its name"),
         ],
