@@ -115,6 +115,11 @@ class TestInstalled:
         assert replaced == (expected == VERSION)
         assert ("newer" in str(done.get("warnings"))) == (expected != VERSION)
 
+    def test_with_a_word_where_nothing_is_tested_and_once(self, host: Host) -> None:
+        host.shell("rm /etc/os-release && printf 'ID=ubuntu\\nVERSION_ID=\"24.04\"\\n' >/etc/os-release")
+        assert "this host is ubuntu 24.04, on which" in str(declare(host)["warnings"])
+        assert "ubuntu" not in str(declare(host))
+
     def test_with_units_that_systemd_understands(self, host: Host) -> None:
         declare(host)
         done = host.run(["systemd-analyze", "verify", BOOT_UNIT, WATCH_UNIT], check=False)
