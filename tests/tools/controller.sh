@@ -25,6 +25,7 @@ build/venv/bin/pip download --quiet --quiet --disable-pip-version-check --no-dep
 exec podman run --rm --privileged --network none --tmpfs /tmp --tmpfs /var/tmp \
     --volume "$root:$root:ro" --volume "$build:$root/build" --workdir "$root" \
     --env PIP_NO_INDEX=1 --env "PIP_FIND_LINKS=$root/build/wheels/$name" --env PYTHONDONTWRITEBYTECODE=1 \
+    --env HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis \
     "$(FLEETVPN_SUITE=trixie tests/tools/image.sh name)" bash -euo pipefail -c '
         lock=tests/requirements/$1.txt environment=build/$1
         if [ ! "$environment/.done" -nt "$lock" ]; then
@@ -33,6 +34,6 @@ exec podman run --rm --privileged --network none --tmpfs /tmp --tmpfs /var/tmp \
         fi
         ip link set lo up
         "$environment/bin/ansible" --version | sed -n "1p; /python version/p"
-        "$environment/bin/pytest" -p no:cacheprovider tests/functional -m controller
         "$environment/bin/pytest" -p no:cacheprovider tests/unit
+        "$environment/bin/pytest" -p no:cacheprovider tests/functional -m controller
     ' bash "$name"

@@ -4,24 +4,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # What a container begins with: systemd. From version 258 on it needs cgroup v2, which a machine may have beside its v1:
-# then it gets a cgroup of its own there, and sees no other.
+# then it gets that instead, from where podman has put the container, so that it sees and leaves nothing of others.
 set -eu
 
 init=/lib/systemd/systemd
 cgroups=/sys/fs/cgroup
 version=$("$init" --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
 
-replace_cgroups() {
+if [ "${1:-}" = own ]; then
     umount -R "$cgroups"
     mount -t cgroup2 cgroup2 "$cgroups"
-}
-
-if [ "${1:-}" = own ]; then
-    replace_cgroups
 elif [ "$version" -ge 258 ] && [ ! -e "$cgroups/cgroup.controllers" ]; then
-    replace_cgroups
-    mkdir -p "$cgroups/$(cat /proc/sys/kernel/hostname)"
-    echo $$ > "$cgroups/$(cat /proc/sys/kernel/hostname)/cgroup.procs"
+    case $(sed -n 's/^0:://p' /proc/self/cgroup) in
+        "" | /) echo "systemd $version needs cgroup v2 and a cgroup of its own there" >&2; exit 1 ;;
+    esac
     exec unshare --cgroup "$0" own
 fi
 exec "$init"
