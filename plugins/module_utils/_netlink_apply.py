@@ -154,8 +154,20 @@ class Transaction:
         missed = [operation.op == "remove" and held.misses(operation.target) for operation, _request in batch]
         if any(missed) and kind == "rule":
             return [self._answer_alone(prepared) for prepared in batch]
-        answers = iter(self._kernel.tell([request for (_operation, request), miss in zip(batch, missed) if not miss]))
-        return [Refused(errno.ESRCH) if miss else next(answers) for miss in missed]
+        sent = [self._requests(prepared, held) for prepared in batch]
+        answers = iter(self._kernel.tell([request for requests in sent for request in requests]))
+        found = [[next(answers) for _request in requests] for requests in sent]
+        return [next(filter(None, each), None) if each else Refused(errno.ESRCH) for each in found]
+
+    def _requests(self, prepared: Prepared, held: Held) -> list[bytearray]:
+        """The request. A route that a delete would take instead of the one meant then replaces that one, so that there
+        is a route at all times; a delete that would take none of those meant is left out.
+        """
+        operation, request = prepared
+        taken = held.takes(operation.target) if operation.op == "remove" else operation.target
+        if taken is None:
+            return []
+        return [request] if taken == operation.target else [request, self._encode(Operation("replace", taken))]
 
     def _answer_other(self, operation: Operation) -> Refused | None:
         """Carry out what is no single message of netlink."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import typing as t
 
@@ -27,17 +28,26 @@ class Held:
     def __init__(self, kernel: Channel) -> None:
         self._kernel = kernel
         self._rules: dict[int, list[Rule]] = {}
-        self._routes: dict[tuple[int, int], dict[t.Any, Route]] = {}
+        self._routes: dict[tuple[int, int], dict[t.Any, list[Route]]] = {}
 
     def misses(self, target: Target) -> bool:
-        """Whether a delete of C(target) would take something else."""
-        if isinstance(target, Rule):
-            return self._misses_rule(target)
-        # Without a metric, a delete takes any; IPv6 routes always have one.
-        if isinstance(target, Route) and target.family == 4 and target.metric == 0:
-            route = self._routes_like(target).get(target.key)
-            return route is None or not describes(target, route)
-        return False
+        """Whether a delete of the rule C(target) would take something else."""
+        return isinstance(target, Rule) and self._misses_rule(target)
+
+    def takes(self, target: Target) -> Target | None:
+        """What a delete of C(target) takes of the routes that are meant; None if there is none of them.
+
+        Without a metric, a delete takes any; IPv6 routes always have one.
+        """
+        if not (isinstance(target, Route) and target.family == 4 and target.metric == 0):
+            return target
+        routes = self._routes_like(target).get(target.key, [])
+        fitting = [route for route in routes if describes(target, route)]
+        if not fitting:
+            return None
+        meant = target if target in fitting else fitting[0]
+        routes.remove(meant)
+        return target if meant == fitting[0] else fitting[0]
 
     def _misses_rule(self, target: Rule) -> bool:
         if target.family not in self._rules:
@@ -49,12 +59,14 @@ class Held:
             return False
         return hit is not None
 
-    def _routes_like(self, target: Route) -> dict[t.Any, Route]:
-        """Routes of its table and owner by key. A key can be there twice (append): the first is what a delete takes."""
+    def _routes_like(self, target: Route) -> dict[t.Any, list[Route]]:
+        """Routes of its table and owner by key, which can be there more than once (append), in the kernel's order."""
         where = (target.table, target.protocol)
         if where not in self._routes:
             found = self._kernel.routes(4, table=target.table, protocol=target.protocol or None)
-            self._routes[where] = {route.key: route for route in reversed(found)}
+            self._routes[where] = collections.defaultdict(list)
+            for route in found:
+                self._routes[where][route.key].append(route)
         return self._routes[where]
 
 
@@ -86,9 +98,10 @@ def count(wanted: Rule, rules: t.Iterable[Rule]) -> int:
 
 
 def describes(target: Route, route: Route) -> bool:
-    """Whether a delete of C(target) is meant for C(route)."""
-    if target.key != route.key or (target.nexthops and target.nexthops != route.nexthops):
+    """Whether the kernel takes C(route), of the same key, for a delete of C(target)."""
+    if (target.key, target.type, target.scope) != (route.key, route.type, route.scope):
         return False
-    return all(
-        getattr(target, name) in (None, getattr(route, name)) for name in ("gateway", "dev", "src", "nexthop_id")
-    )
+    if target.nexthops and target.nexthops != route.nexthops:
+        return False
+    stated = ("gateway", "dev", "src", "nexthop_id", "mtu", "advmss")
+    return all(getattr(target, name) in (None, getattr(route, name)) for name in stated)

@@ -155,6 +155,10 @@ class MemoryKernel:
         self._tell("address")
         return address
 
+    def append(self, route: Route) -> None:
+        """A route behind those of its key."""
+        self._routes.append(route)
+
     def remove_address(self, dev: str, address: str) -> None:
         """An address goes, and with it the kernel's routes of it, and in main what names it as source."""
         gone = [one for one in self._addresses if one.dev == dev and one.address == address]
@@ -329,7 +333,8 @@ class MemoryKernel:
         same = [other for other in self._routes if other.key == route.key]
         if op == "remove":
             same = [other for other in same if other.protocol == route.protocol and _describes(route, other)]
-            self._routes = [other for other in self._routes if other not in same[:1]]
+            meant = [other for other in same if other == route] or same[:1]
+            self._routes = [other for other in self._routes if other not in meant]
         elif op == "replace" or not same:
             complete = self._complete(route)
             place = self._routes.index(same[0]) if same else len(self._routes)
@@ -382,5 +387,7 @@ def _error(operation: Operation, exc: OSError) -> KernelError:
 
 
 def _describes(target: Route, route: Route) -> bool:
-    given = ("gateway", "dev", "src", "nexthop_id")
-    return all(getattr(target, name) in (None, getattr(route, name)) for name in given)
+    given = ("gateway", "dev", "src", "nexthop_id", "mtu", "advmss")
+    return (target.type, target.scope) == (route.type, route.scope) and all(
+        getattr(target, name) in (None, getattr(route, name)) for name in given
+    )

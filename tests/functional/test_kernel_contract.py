@@ -74,6 +74,8 @@ class Host(t.Protocol):
 
     def address(self, dev: str, interface: str) -> None: ...
 
+    def append(self, route: Route) -> None: ...
+
     def router(self, dev: str, address: str) -> None: ...
 
     def forward(self) -> None: ...
@@ -89,6 +91,10 @@ class RealHost:
 
     def address(self, dev: str, interface: str) -> None:
         ip("-n", self._netns, "addr", "add", interface, "dev", dev)
+
+    def append(self, route: Route) -> None:
+        more = ["proto", str(route.protocol), *([] if route.scope else ["scope", "global"])]
+        ip("-n", self._netns, "route", "append", *route.text().split(), *more)
 
     def router(self, dev: str, address: str) -> None:
         ip("-n", self._netns, "neigh", "add", address, "lladdr", "02:00:00:00:00:01", "router", "dev", dev)
@@ -109,6 +115,9 @@ class MemoryHost:
 
     def address(self, dev: str, interface: str) -> None:
         self._memory.address(dev, interface)
+
+    def append(self, route: Route) -> None:
+        self._memory.append(route)
 
     def router(self, dev: str, address: str) -> None:
         self._memory.routers.append((dev, address))
@@ -450,6 +459,17 @@ ROUTES = [
 ]
 
 
+# Second routes of a key, of which IPv4 asks the first alone.
+SHADOWS: dict[str, dict[str, t.Any]] = {
+    "by another device": {"dev": "fvt1"},
+    "of another scope": {"dev": "fvt0", "scope": 253},
+    "by a gateway": {"dev": "fvt0", "gateway": GATEWAY[4]},
+    "that says less": {"dev": "fvt0"},
+    "that says more": {"dev": "fvt0", "src": OWN[4], "mtu": 1300},
+    "that leads nowhere": {"type": "unreachable"},
+}
+
+
 class TestRoutes:
     @pytest.mark.parametrize(("family", "fields"), ROUTES)
     def test_reads_back_as_written_and_goes_without_a_trace(
@@ -534,6 +554,25 @@ class TestRoutes:
         add(host.kernel, *kept)
         remove(host.kernel, route(family, dev="fvt0"), route(family, dev="fvt0", metric=200))
         assert host.kernel.routes(family, table=2000) == kept
+
+    @pytest.mark.parametrize("shadow", SHADOWS)
+    @pytest.mark.parametrize("kept", [0, 1])
+    def test_a_shadow_goes_and_leaves_the_other(self, host: Host, shadow: str, kept: int) -> None:
+        both = [route(dev="fvt0", src=OWN[4]), route(**SHADOWS[shadow])]
+        add(host.kernel, both[0])
+        host.append(both[1])
+        assert host.kernel.routes(4, table=2000) == both
+        remove(host.kernel, both[1 - kept])
+        assert host.kernel.routes(4, table=2000) == [both[kept]]
+
+    def test_all_shadows_go_at_once(self, host: Host) -> None:
+        first = route(dev="fvt0", src=OWN[4])
+        add(host.kernel, first)
+        shadows = [route(**fields) for fields in SHADOWS.values()]
+        for shadow in shadows:
+            host.append(shadow)
+        remove(host.kernel, first, *shadows)
+        assert host.kernel.routes(4, table=2000) == []
 
     @BOTH
     def test_removing_by_a_device_that_has_gone(self, host: Host, family: int) -> None:

@@ -347,6 +347,17 @@ def test_own_route_is_changed_in_place(dst: str, gateway: str) -> None:
     assert ensure(_single.ensure_route, {**params, "state": "absent"}).changed
 
 
+@pytest.mark.parametrize("twin", ["dev fvtd1", "dev fvtd0", "dev fvtd0 scope global", "via 192.0.2.2"])
+def test_a_shadow_of_a_route_goes(twin: str) -> None:
+    params = {"dst": "0.0.0.0/0", "dev": "fvtd0", "src": "192.0.2.1", "scope": "global", "table": 3000}
+    ensure(_single.ensure_route, params)
+    before = ip("route", "show", "table", "3000")
+    ip("route", "append", "default", *twin.split(), "table", "3000", "proto", "152")
+    assert [step["op"] for step in ensure(_single.ensure_route, params).plan] == ["remove"]
+    assert ip("route", "show", "table", "3000") == before
+    assert ensure(_single.ensure_route, {**params, "state": "absent"}).changed
+
+
 @pytest.mark.parametrize(("dst", "gateway"), [("0.0.0.0/0", "192.0.2.2"), ("::/0", "2001:db8::2")])
 def test_a_gateway_is_not_looked_for_behind_the_default_that_it_replaces(dst: str, gateway: str) -> None:
     params = {"dst": dst, "table": 3000}
