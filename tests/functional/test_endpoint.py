@@ -244,6 +244,16 @@ class TestHost:
         assert refused["accepted"].startswith("pyroute2 0.7.2 or later")
 
 
+@pytest.mark.parametrize(("number", "what"), [("2000", "local"), ("2001", "outside")])
+def test_a_table_in_use_is_given_to_no_other(netns: str, number: str, what: str) -> None:
+    ensure(netns)
+    before = state(netns), files(netns)
+    with pytest.raises(RoutingError, match=f"for {what} already") as caught:
+        ensure(netns, **identities({}, {"table": number}))
+    assert (caught.value.field, caught.value.value) == ("identities[1].table", int(number))
+    assert (state(netns), files(netns)) == before
+
+
 def test_nothing_of_a_failed_change_stays(netns: str) -> None:
     """A path that is stated and wrong takes back what was applied."""
     ensure(netns, identities=[INSIDE_ONE])

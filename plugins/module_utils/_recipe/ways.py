@@ -104,7 +104,22 @@ def find_ways(declaration: Declaration, facts: Facts) -> tuple[list[Way], Shared
     ways = [_way(key, i, device, tables.number(key, i.table), declaration, facts) for key, i, device in egresses]
     closed = declaration.unbound_backstop or any(identity.pin for identity in declaration.identities)
     nowhere = tables.number(NOWHERE, None) if closed or main_ends(ways, facts) else None
-    return ways, SharedTables(local, nowhere, tables.number(BARRED, None) if _bars(declaration, facts) else None)
+    shared = SharedTables(local, nowhere, tables.number(BARRED, None) if _bars(declaration, facts) else None)
+    _refuse_taken_tables(declaration, {**shared.by_key(), **{way.key: way.table for way in ways}})
+    return ways, shared
+
+
+def _refuse_taken_tables(declaration: Declaration, numbers: t.Mapping[str, int]) -> None:
+    """What this host has for one of them keeps its number, which another cannot take."""
+    for index, identity in enumerate(declaration.identities):
+        others = [key for key, number in numbers.items() if number == identity.table and key != identity.name]
+        if others:
+            raise InvalidInput(
+                f"is what this host has for {others[0]} already",
+                field=f"identities[{index}].table",
+                value=identity.table,
+                accepted="a table that this set has for nothing else",
+            )
 
 
 def _bars(declaration: Declaration, facts: Facts) -> bool:

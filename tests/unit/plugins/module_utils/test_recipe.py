@@ -535,6 +535,22 @@ def test_tables_keep_their_numbers_and_others_are_passed_over() -> None:
     assert {way.key: way.table for way in recipe(facts).ways} == {"outside": 2001, "inside": 2003}
 
 
+@pytest.mark.parametrize("key", ["local", "outside", "none"])
+def test_a_table_that_the_host_has_for_something_else_is_refused(key: str) -> None:
+    facts = dataclasses.replace(H, remembered={key: Remembered(2000)})
+    options = {"unbound": "inside", "unbound_backstop": True}
+    with pytest.raises(InvalidInput, match=f"this host has for {key} already") as caught:
+        recipe(facts, [OUTSIDE, {**INSIDE, "table": "2000"}], **options)
+    assert (caught.value.field, caught.value.value) == ("identities[1].table", 2000)
+
+
+def test_a_table_goes_from_one_identity_to_another() -> None:
+    known = {"outside": Remembered(2001), "inside": Remembered(2002), "gone": Remembered(2003)}
+    facts = dataclasses.replace(H, remembered=known)
+    exchanged = recipe(facts, [{**OUTSIDE, "table": "2002"}, {**INSIDE, "table": "2003"}])
+    assert {way.key: way.table for way in exchanged.ways} == {"outside": 2002, "inside": 2003}
+
+
 def test_a_stated_priority_stays_in_the_part_of_its_kind() -> None:
     assert "2351: from 198.51.100.10 iif lo lookup 2002" in texts(
         recipe(identities=[OUTSIDE, {**INSIDE, "priority": 2350}])
