@@ -92,7 +92,8 @@ def _look(kernel: Readable, host: Surroundings, request: Request) -> Situation:
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)
     outcome = build(declaration, facts, patient=not request.undo_wrong)
     refuse_foreign_links(outcome.desired.links, {n for each in (*mine, *others.values()) for n in each.links}, kernel)
-    refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel)
+    leaves = scope.owns_rule if request.prune else lambda _rule: False
+    refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel, leaves)
     refuse_found([address for way in outcome.ways for address in way.addresses], others)
     unguarded = why_unguarded(declaration, outcome.desired.guard, kernel, patient=not request.undo_wrong)
     desired = dataclasses.replace(

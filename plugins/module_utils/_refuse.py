@@ -100,9 +100,12 @@ def refuse_foreign_links(wanted: t.Iterable[OwnLink], known: t.Container[str], k
             )
 
 
-def refuse_lost_gotos(rules: t.Sequence[Rule], planned: t.Iterable[Rule], kernel: Readable) -> None:
-    """Refuse a stated rule whose goto leads to no rule, present or planned."""
-    known = {(rule.family, rule.priority) for family in FAMILY_NAMES for rule in kernel.rules(family)}
+def refuse_lost_gotos(
+    rules: t.Sequence[Rule], planned: t.Iterable[Rule], kernel: Readable, leaves: t.Callable[[Rule], bool]
+) -> None:
+    """Refuse a stated rule whose goto leads to no rule, present or planned. Those that C(leaves) names may be going."""
+    present = [rule for family in FAMILY_NAMES for rule in kernel.rules(family)]
+    known = {(rule.family, rule.priority) for rule in present if not leaves(rule)}
     known |= {(rule.family, rule.priority) for rule in planned}
     for index, rule in enumerate(rules):
         refuse_lost_goto(rule, known, field=f"rules[{index}].goto")

@@ -254,6 +254,25 @@ def test_a_table_in_use_is_given_to_no_other(netns: str, number: str, what: str)
     assert (state(netns), files(netns)) == before
 
 
+GOTO = {"priority": 1800, "family": "ipv4", "action": "goto", "goto": 1900}
+TARGET = {"priority": 1900, "family": "ipv4", "action": "nop"}
+
+
+def test_a_goto_needs_a_rule_that_stays(netns: str) -> None:
+    ensure(netns, rules=[GOTO, TARGET])
+    before = state(netns), files(netns)
+    with pytest.raises(RoutingError, match="leads to no rule") as caught:
+        ensure(netns, rules=[GOTO])
+    assert caught.value.field == "rules[0].goto"
+    assert (state(netns), files(netns)) == before
+
+
+def test_a_goto_may_lead_to_a_rule_that_nobody_prunes(netns: str) -> None:
+    ensure(netns, rules=[GOTO, TARGET])
+    ensure(netns, rules=[GOTO], prune=False)
+    assert "[unresolved]" not in " ".join(state(netns))
+
+
 def test_nothing_of_a_failed_change_stays(netns: str) -> None:
     """A path that is stated and wrong takes back what was applied."""
     ensure(netns, identities=[INSIDE_ONE])
