@@ -94,7 +94,7 @@ def _look(kernel: Readable, host: Surroundings, request: Request) -> Situation:
     refuse_foreign_links(outcome.desired.links, {n for each in (*mine, *others.values()) for n in each.links}, kernel)
     leaves = scope.owns_rule if request.prune else lambda _rule: False
     refuse_lost_gotos(declaration.rules, outcome.desired.rules, kernel, leaves)
-    refuse_found([address for way in outcome.ways for address in way.addresses], others)
+    refuse_found(outcome.ways, others)
     unguarded = why_unguarded(declaration, outcome.desired.guard, kernel, patient=not request.undo_wrong)
     desired = dataclasses.replace(
         outcome.desired,

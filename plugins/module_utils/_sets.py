@@ -24,6 +24,9 @@ from ._recipe.block import BLOCK
 from ._recipe.facts import Remembered
 from ._record import Record, guard_of, objects_of
 
+if t.TYPE_CHECKING:
+    from ._recipe.ways import Way
+
 TABLE_RANGE = 1000  # tables that a base claims, as the block claims priorities
 # Of what is not the kernel's: a block that ends ahead of the rule for main, tables behind local.
 LIMITS = {
@@ -164,6 +167,8 @@ def refuse_shared(declaration: Declaration, others: t.Mapping[str, Record]) -> N
     for name, record in others.items():
         for identity in declaration.identities:
             _refuse_claimed(name, record, "addresses", identity.addresses, _addresses(record))
+            inside = identity.addresses if identity.by_tunnel else ()
+            _refuse_claimed(name, record, "addresses", _in_pools(inside, record), set(inside))
             _refuse_claimed(name, record, "pools", _overlapping(identity.pools, record), set(identity.pools))
             _refuse_claimed(name, record, "table", [identity.table], _tables(record))
             _refuse_claimed(name, record, "destinations", identity.destinations, _destinations(record))
@@ -200,23 +205,46 @@ def _destinations(record: Record) -> set[str]:
     return {fields.prefix(d, "destinations") for entry in identities for d in entry.get("destinations") or ()}
 
 
-def refuse_found(addresses: t.Iterable[str], others: t.Mapping[str, Record]) -> None:
+def refuse_found(ways: t.Sequence[Way], others: t.Mapping[str, Record]) -> None:
     """The same for addresses that were found on a device."""
+    found = [address for way in ways for address in way.addresses]
+    inside = [address for way in ways if way.identity.by_tunnel for address in way.addresses]
     for name, record in others.items():
-        _refuse_claimed(name, record, "addresses", list(addresses), _addresses(record))
+        _refuse_claimed(name, record, "addresses", found, {*_addresses(record), *_in_pools(inside, record)})
 
 
 def _addresses(record: Record) -> set[str]:
     return {address for entry in record.identities for address in entry.get("addresses", ())}
 
 
+def _inside(record: Record) -> set[str]:
+    """The addresses of its tunnels, also while no device has them. An uplink's is spared by every pool."""
+    said = record.declaration.get("identities") or ()
+    tunnels = [entry for entry in said if entry.get("tunnel") or entry.get("gateway") == ["none"]]
+    stated = {fields.address(a, "addresses") for entry in tunnels for a in entry.get("addresses") or ()}
+    names = {entry["name"] for entry in tunnels}
+    found = (entry for entry in record.identities if entry["key"].partition(".")[0] in names)
+    return stated | {address for entry in found for address in entry.get("addresses", ())}
+
+
+def _pools(record: Record) -> set[str]:
+    return {pool for entry in record.identities for pool in entry.get("pools", ())}
+
+
+def _in_pools(addresses: t.Iterable[str], record: Record) -> list[str]:
+    return [address for address in addresses if _meets(address, _pools(record))]
+
+
 def _overlapping(pools: t.Iterable[str], record: Record) -> list[str]:
-    theirs = [ipaddress.ip_network(pool) for entry in record.identities for pool in entry.get("pools", ())]
-    return [
-        pool
-        for pool in pools
-        if any(n.version == family_of(pool) and n.overlaps(t.cast(t.Any, ipaddress.ip_network(pool))) for n in theirs)
-    ]
+    return [pool for pool in pools if _meets(pool, _pools(record) | _inside(record))]
+
+
+def _meets(text: str, others: t.Iterable[str]) -> bool:
+    """Whether an address or prefix has addresses in common with any of the others."""
+    network: t.Any = ipaddress.ip_network(text)
+    return any(
+        family_of(other) == network.version and network.overlaps(ipaddress.ip_network(other)) for other in others
+    )
 
 
 def _refuse_claimed(

@@ -117,6 +117,8 @@ def claim(rule: int | None = None, route: dict[str, t.Any] | None = None, **iden
 CLAIMS: dict[str, tuple[str, dict[str, t.Any]]] = {
     "address": ("addresses", claim(addresses=[INSIDE])),
     "address that is found": ("addresses", {"identities": [{"name": "greedy", "interface": ["up0"]}]}),
+    "address in a pool": ("addresses", claim(addresses=["10.8.3.4"])),
+    "pool around an address": ("pools", claim(pools=["198.51.100.0/24"])),
     "pool": ("pools", claim(pools=["10.8.0.0/16"])),
     "part of a pool": ("pools", claim(pools=["10.8.3.0/24"])),
     "more than a pool": ("pools", claim(pools=["10.0.0.0/8"])),
@@ -176,6 +178,16 @@ def test_single_tasks_are_free_to_act_beside_a_set(netns: str) -> None:
     assert ensure(netns, **FIRST).plan == []
     task(netns, "rule", priority=2301, state="absent", **{"from": INSIDE, "iif": "lo", "table": "2001"})
     assert state(netns) == before
+
+
+def test_a_pool_takes_no_address_of_another_set(netns: str) -> None:
+    ensure(netns, **SECOND)
+    before = state(netns), files(netns)
+    greedy = {**IDENTITIES[1], "pools": ["10.0.0.0/8"]}
+    with pytest.raises(Conflict, match="set second") as caught:
+        ensure(netns, identities=[IDENTITIES[0], greedy])
+    assert caught.value.field == "pools"
+    assert (state(netns), files(netns)) == before
 
 
 @pytest.mark.parametrize("persistent", [True, False])

@@ -9,10 +9,11 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Numbers
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Identity, Numbers
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.ways import Way
 from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record, objects_from
 from ansible_collections.fleetvpn.routing.plugins.module_utils._sets import (
     choose_numbers,
@@ -29,10 +30,23 @@ ROUTE = Route(4, "0.0.0.0/0", 2001, dev="vpn0", protocol=OURS)
 EXTRA = Route(4, "10.99.0.0/16", 900, dev="up0", protocol=OURS)
 IN_MAIN = Route(4, "10.88.0.0/16", 254, dev="vpn0", metric=151, protocol=OURS)
 MAIN_SET = Record(
-    declaration={"identities": [{"name": "inside", "destinations": ["10.88.0.0/16"]}]},
+    declaration={
+        "identities": [
+            {"name": "outside", "interface": ["up0"]},
+            {
+                "name": "inside",
+                "gateway": ["none"],
+                "destinations": ["10.88.0.0/16"],
+                "addresses": ["198.51.100.10", "203.0.113.7"],
+            },
+        ]
+    },
     objects=objects_from({RULE, STATED}, {ROUTE, EXTRA, IN_MAIN}),
     tables={"local": 2000, "inside": 2001},
-    identities=[{"key": "inside", "interface": "vpn0", "addresses": ["198.51.100.10"], "pools": ["10.8.0.0/16"]}],
+    identities=[
+        {"key": "outside", "interface": "up0", "addresses": ["192.0.2.10"]},
+        {"key": "inside", "interface": "vpn0", "addresses": ["198.51.100.10"], "pools": ["10.8.0.0/16"]},
+    ],
     numbers={"priority_base": 2000, "table_base": 2000, "protocol": OURS, "group": OURS},
 )
 ANOTHER: dict[str, t.Any] = {"name": "other", "interface": ["vpn1"], "gateway": ["none"]}
@@ -40,6 +54,10 @@ ANOTHER: dict[str, t.Any] = {"name": "other", "interface": ["vpn1"], "gateway": 
 
 def number(value: object, field: str) -> int:
     return int(str(value))
+
+
+def way(address: str, gateway: tuple[str, ...] = ("none",)) -> Way:
+    return Way("other", Identity("other", interface=("vpn1",), gateway=gateway), "vpn1", (address,), (), 2010)
 
 
 class TestNumbers:
@@ -120,6 +138,9 @@ class TestScope:
 
 CLAIMS: dict[str, tuple[str, dict[str, t.Any]]] = {
     "address": ("addresses", {"identities": [{**ANOTHER, "addresses": ["198.51.100.10"]}]}),
+    "address in a pool": ("addresses", {"identities": [{**ANOTHER, "addresses": ["10.8.3.4"]}]}),
+    "pool around an address": ("pools", {"identities": [{**ANOTHER, "pools": ["198.51.100.0/24"]}]}),
+    "pool around a stated address": ("pools", {"identities": [{**ANOTHER, "pools": ["203.0.113.0/24"]}]}),
     "pool": ("pools", {"identities": [{**ANOTHER, "pools": ["10.8.0.0/24"]}]}),
     "table": ("table", {"identities": [{**ANOTHER, "table": "2001"}]}),
     "table of routes": ("table", {"identities": [{**ANOTHER, "table": "900"}]}),
@@ -151,9 +172,20 @@ def test_what_no_other_has_is_accepted() -> None:
 
 
 def test_a_found_address_is_refused_as_a_stated_one() -> None:
-    refuse_found(["198.51.100.11"], {"main": MAIN_SET})
-    with pytest.raises(Conflict, match="set main"):
-        refuse_found(["198.51.100.10"], {"main": MAIN_SET})
+    refuse_found([way("198.51.100.11")], {"main": MAIN_SET})
+    for address in ("198.51.100.10", "10.8.3.4"):
+        with pytest.raises(Conflict, match="set main"):
+            refuse_found([way(address)], {"main": MAIN_SET})
+
+
+def test_an_uplinks_address_may_be_in_a_pool() -> None:
+    """Every pool spares it, and whoever travels does not choose it."""
+    refuse_found([way("10.8.3.4", gateway=("auto",))], {"main": MAIN_SET})
+    identities = [
+        {**ANOTHER, "pools": ["192.0.2.0/24"]},
+        {"name": "up", "interface": ["up1"], "addresses": ["10.8.3.4"]},
+    ]
+    refuse_shared(parse_declaration("second", {"identities": identities}, Numbers(3000), number), {"main": MAIN_SET})
 
 
 def test_a_record_is_remembered_way_by_way() -> None:
