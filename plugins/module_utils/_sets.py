@@ -163,7 +163,7 @@ def _remembered(table: int, entry: t.Mapping[str, t.Any]) -> Remembered:
 
 
 def refuse_shared(declaration: Declaration, others: t.Mapping[str, Record]) -> None:
-    """Two sets may not share an address, a pool, a table, a priority or a destination. Raises Conflict."""
+    """Two sets may not share an address, a pool, a table, its name, a priority or a destination. Raises Conflict."""
     for name, record in others.items():
         for identity in declaration.identities:
             _refuse_claimed(name, record, "addresses", identity.addresses, _addresses(record))
@@ -172,6 +172,7 @@ def refuse_shared(declaration: Declaration, others: t.Mapping[str, Record]) -> N
             _refuse_claimed(name, record, "pools", _overlapping(identity.pools, record), set(identity.pools))
             _refuse_claimed(name, record, "table", [identity.table], _tables(record))
             _refuse_claimed(name, record, "destinations", identity.destinations, _destinations(record))
+        _refuse_claimed(name, record, "tables", [named for named, _number in declaration.tables], record.names)
         _refuse_shared_rules(name, record, declaration)
         _refuse_shared_routes(name, record, declaration)
 

@@ -132,8 +132,10 @@ def _groups(declaration: Declaration, ways: t.Sequence[Way], facts: Facts, *, se
 
 
 def _names(declaration: Declaration, ways: t.Sequence[Way], shared: SharedTables) -> tuple[tuple[str, int], ...]:
-    """Table names, the set's name among them unless it is the usual one."""
-    prefix = "fleetvpn" if declaration.name == "main" else f"fleetvpn_{declaration.name}"
+    """Table names, the set's name among them unless it is the usual one, between dots, which neither it nor an
+    identity's name can have.
+    """
+    prefix = "fleetvpn_" if declaration.name == "main" else f"fleetvpn.{declaration.name}."
     own = {**shared.by_key(), **{way.key: way.table for way in ways}}
-    named = tuple((f"{prefix}_{key}", table) for key, table in own.items())
+    named = tuple((f"{prefix}{key}", table) for key, table in own.items())
     return (*declaration.tables, *named) if ways else declaration.tables

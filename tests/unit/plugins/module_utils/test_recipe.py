@@ -10,10 +10,13 @@ import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Numbers
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, OwnLink, Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Address, Link
-from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe import Outcome
+from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe import Outcome, build
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.closed import backstops_alone
 from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import Facts, Remembered
 
@@ -533,6 +536,19 @@ def test_tables_keep_their_numbers_and_others_are_passed_over() -> None:
     known = {"local": Remembered(2007), "inside": Remembered(2003)}
     facts = dataclasses.replace(H, remembered=known, is_free=lambda number: number != 2000)
     assert {way.key: way.table for way in recipe(facts).ways} == {"outside": 2001, "inside": 2003}
+
+
+def test_no_two_sets_name_a_table_alike() -> None:
+    pairs = [("main", "x_y"), ("x", "y"), ("x", "y_z"), ("x_y", "z")]
+    named = [name for set_name, identity in pairs for name in names_of(set_name, identity)]
+    assert named[:2] == ["fleetvpn_local", "fleetvpn_x_y"]
+    assert named[2:4] == ["fleetvpn.x.local", "fleetvpn.x.y"]
+    assert len(set(named)) == len(named) - 1  # the second table local of set x
+
+
+def names_of(set_name: str, identity: str) -> list[str]:
+    declaration = parse_declaration(set_name, {"identities": [{**INSIDE, "name": identity}]}, Numbers(), table_id)
+    return [name for name, _number in build(declaration, H).names]
 
 
 @pytest.mark.parametrize("key", ["local", "outside", "none"])

@@ -43,6 +43,7 @@ MAIN_SET = Record(
     },
     objects=objects_from({RULE, STATED}, {ROUTE, EXTRA, IN_MAIN}),
     tables={"local": 2000, "inside": 2001},
+    names={"corp": 900, "fleetvpn_inside": 2001},
     identities=[
         {"key": "outside", "interface": "up0", "addresses": ["192.0.2.10"]},
         {"key": "inside", "interface": "vpn0", "addresses": ["198.51.100.10"], "pools": ["10.8.0.0/16"]},
@@ -144,6 +145,7 @@ CLAIMS: dict[str, tuple[str, dict[str, t.Any]]] = {
     "pool": ("pools", {"identities": [{**ANOTHER, "pools": ["10.8.0.0/24"]}]}),
     "table": ("table", {"identities": [{**ANOTHER, "table": "2001"}]}),
     "table of routes": ("table", {"identities": [{**ANOTHER, "table": "900"}]}),
+    "name of a table": ("tables", {"tables": [{"name": "corp", "id": 901}]}),
     "destination": ("destinations", {"identities": [{**ANOTHER, "destinations": ["10.88.0.0/16"]}]}),
     "route": ("routes", {"routes": [{"dst": "10.88.0.0/16", "table": "254", "metric": 151, "dev": "up0"}]}),
     "route in a table": ("routes", {"routes": [{"dst": "10.1.0.0/16", "table": "900", "dev": "up0"}]}),
