@@ -87,6 +87,8 @@ def _look(kernel: Readable, host: Surroundings, request: Request) -> Situation:
     declaration = parse_declaration(request.name, {} if request.absent else request.params, numbers, host.table)
     declaration = fitted(declaration, kernel, patient=not request.undo_wrong)
     refuse_shared(declaration, others)
+    if request.undo_wrong:  # at boot a name holds nothing up
+        host.refuse_contradiction(declaration.tables)
     scope = scope_of(numbers, mine, others.values(), name=request.name, unfinished=unfinished)
     taken = set(scope.foreign_tables) | foreign_tables(kernel, scope) | _named_by_others(host, record)
     facts = read_facts(kernel, remembered(record), host.tunnels(declaration), host.gateways(), taken, numbers.protocol)

@@ -21,7 +21,7 @@ import pathlib
 import tempfile
 import typing as t
 
-from ._errors import InvalidInput, NotPermitted, RoutingError
+from ._errors import Conflict, InvalidInput, NotPermitted, RoutingError
 from ._model import fields
 
 TABLES = "rt_tables"
@@ -105,6 +105,17 @@ class Names:
 def resolve_table(value: object, field: str = "table", *, root: str = "/", netns: str | None = None) -> int:
     """The number of a table from its name or number, by the files as they are now. Raises InvalidInput."""
     return Names.read(TABLES, root=root, netns=netns).table(value, field)
+
+
+def refuse_contradiction(names: Names, name: str, number: int, *, field: str = "") -> None:
+    """Refuse a name that somebody else gives to another table, and another one for a table that he names."""
+    for entry in names.entries:
+        if entry.name == name and entry.id != number and not entry.ours:
+            msg, accepted = f"is table {entry.id} in {entry.path}", f"id {entry.id}, or another name"
+            raise Conflict(msg, field=f"{field}name", value=name, accepted=accepted)
+        if entry.id == number and entry.name != name and not entry.ours:
+            msg, accepted = f"is named {entry.name} in {entry.path}", f"name {entry.name}, or another id"
+            raise Conflict(msg, field=f"{field}id", value=number, accepted=accepted)
 
 
 def edited(text: str, *, add: t.Mapping[int, str] | None = None, remove: t.Collection[str] = ()) -> str:

@@ -41,6 +41,9 @@ class Surroundings(t.Protocol):
     def table(self, value: object, field: str) -> int:
         """The number of a table that the host knows by name or number."""
 
+    def refuse_contradiction(self, wanted: t.Sequence[tuple[str, int]]) -> None:
+        """Refuse names of tables that the host has otherwise."""
+
     def misnamed_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> list[str]:
         """The lines of the name file that name_tables would change, C(+) or C(-) in front."""
 

@@ -20,7 +20,7 @@ from ._model.operation import Operation
 from ._model.route import Route
 from ._model.rule import Rule, refuse_unsupported
 from ._model.table import Table, table_name
-from ._names import Names, edit, edited
+from ._names import Names, edit, edited, refuse_contradiction
 from ._plan import Plan
 from ._reach import Reach
 from ._refuse import refuse_lost_goto
@@ -228,10 +228,8 @@ def _naming(names: Names, params: t.Mapping[str, t.Any]) -> Change:
 
 
 def _refuse_taken(names: Names, table: Table) -> None:
+    refuse_contradiction(names, table.name, table.id)
     for entry in names.entries:
-        if entry.name == table.name and entry.id != table.id and not entry.ours:
-            accepted = f"id {entry.id}, or another name"
-            raise Conflict(f"is table {entry.id} in {entry.path}", field="name", value=table.name, accepted=accepted)
         if entry.id == table.id and entry.name != table.name:
             accepted = f"name {entry.name}, or another id"
             raise Conflict(f"is named {entry.name} in {entry.path}", field="id", value=table.id, accepted=accepted)

@@ -59,6 +59,11 @@ class Host:
         """All table names of the host."""
         return {entry.name: entry.id for entry in self._tables.entries}
 
+    def refuse_contradiction(self, wanted: t.Sequence[tuple[str, int]]) -> None:
+        """Refuse names that would contradict other files than ours. Raises Conflict. In a namespace none is written."""
+        for index, (name, number) in enumerate(wanted if self._netns is None else ()):
+            _names.refuse_contradiction(self._tables, name, number, field=f"tables[{index}].")
+
     def misnamed_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> list[str]:
         """The lines of our own file that naming these tables would change. A namespace has no files of its own."""
         if self._netns is not None:

@@ -188,6 +188,22 @@ class TestSets:
         assert "main" in found["msg"]
         assert rules(host) == before
 
+    @pytest.mark.parametrize(
+        ("named", "field"),
+        [({"name": "theirs", "id": 901}, "tables[0].name"), ({"name": "mine", "id": 1500}, "tables[0].id")],
+    )
+    def test_are_refused_names_that_somebody_else_gives(self, host: Host, named: dict[str, t.Any], field: str) -> None:
+        host.shell("mkdir -p /etc/iproute2/rt_tables.d && echo 1500 theirs >/etc/iproute2/rt_tables.d/others.conf")
+        for _time in ("at first", "with a set"):
+            before = rules(host)
+            found = declare(host, tables=[named])
+            assert (found.get("failed"), found.get("field")) == (True, field), found
+            assert "others.conf" in found["msg"]
+            assert rules(host) == before
+            assert not declare(host, tables=[{"name": "theirs", "id": 1500}]).get("failed")
+        host.shell("echo 901 theirs >/etc/iproute2/rt_tables.d/others.conf")
+        assert "no changes" in program(host, "apply").stdout
+
     def test_do_not_prune_each_other(self, host: Host) -> None:
         connect(host, INSIDE)
         host.run(["ip", *FOREIGN.split()])

@@ -35,6 +35,9 @@ class Surroundings:
     def named_tables(self) -> dict[str, int]:
         return {}
 
+    def refuse_contradiction(self, wanted: t.Sequence[tuple[str, int]]) -> None:
+        pass
+
     def misnamed_tables(self, wanted: t.Mapping[str, int], before: t.Mapping[str, int]) -> list[str]:
         return [f"+{number} {name}" for name, number in wanted.items() if name not in before]
 
