@@ -148,6 +148,18 @@ REFUSED: dict[str, tuple[dict[str, t.Any], str, object, str]] = {
         "auto",
         "none",
     ),
+    "destinations of two identities": (
+        identities({"destinations": ["10.1.0.0/16"]}, {"destinations": ["10.1.0.0/16"]}),
+        "identities[1].destinations",
+        f"10.1.0.0/16 dev vpn0 table 254 scope 253 src {INSIDE} metric 151",
+        "one route",
+    ),
+    "route in the way of an identity's own": (
+        route(dst="0.0.0.0/0", dev="up0", table="2002"),
+        "routes[0]",
+        "default dev up0 table 2002 scope 253",
+        "one route",
+    ),
     "unsafe set": ({"set": "../main"}, "set", "../main", "letters"),
     "namespace": ({"netns": "fvt-unknown"}, "netns", "fvt-unknown", "the name of a network namespace"),
 }  # fmt: skip

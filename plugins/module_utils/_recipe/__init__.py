@@ -24,7 +24,7 @@ from .nowhere import barred_routes, closed_families, nowhere_links, nowhere_piec
 from .rules import build_rules
 from .sysctls import missing_sysctls, sysctls
 from .tables import destination_routes, way_routes
-from .twins import keep_first, refuse_twins
+from .twins import distinct, keep_first, refuse_twins
 from .ways import SharedTables, Way, find_ways, tunnels_of
 
 
@@ -62,9 +62,10 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
     routes += nowhere_routes(closed, shared, declaration.numbers.protocol)
     routes += barred_routes(facts, shared, declaration.numbers.protocol)
     links = nowhere_links(closed, shared)
+    wanted, left_out = distinct((*routes, *declaration.routes), declaration, patient=patient)
     desired = Desired(
         rules=(*build_rules(declaration, ways, shared, ready, facts), *declaration.rules),
-        routes=tuple(dict.fromkeys((*routes, *declaration.routes))),
+        routes=wanted,
         groups=_groups(declaration, ways, facts, several=several),
         sysctls=sysctls(declaration, ways, facts),
         links=links,
@@ -77,7 +78,7 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
             ],
         ),
     )
-    warnings += missing_sysctls(ways, facts, desired.sysctls)
+    warnings += [*left_out, *missing_sysctls(ways, facts, desired.sysctls)]
     names = _names(declaration, ways, shared)
     return Outcome(desired, tuple(ways), shared, ready, names, tuple(internal), tuple(warnings))
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from .._errors import Conflict
+from .._errors import Conflict, InvalidInput
+from .._model.declaration import Declaration
+from .._model.route import Route
 from .facts import LOOPBACK, Facts
 from .ways import Way
 
@@ -49,6 +51,34 @@ def keep_first(ways: list[Way], facts: Facts) -> list[str]:
         if not any(line.startswith(f"{address} ") for line in warnings):
             warnings.append(f"{address} of {way.key} ({way.device}) is on {others}, too")
     return warnings
+
+
+def distinct(
+    routes: t.Iterable[Route], declaration: Declaration, *, patient: bool
+) -> tuple[tuple[Route, ...], list[str]]:
+    """Each route once. Two that the kernel takes for one are refused; at boot the first stays, with a warning."""
+    kept: dict[object, Route] = {}
+    warnings = []
+    for route in routes:
+        other = kept.setdefault(route.key, route)
+        if other != route and not patient:
+            raise InvalidInput(
+                f"stands in the way of {other.text()!r}",
+                field=_stated_by(route, declaration),
+                value=route.text(),
+                accepted="one route for each table, destination, tos and metric",
+            )
+        if other != route:
+            warnings.append(f"{route.text()} is left out: {other.text()} stands in its way")
+    return tuple(kept.values()), warnings
+
+
+def _stated_by(route: Route, declaration: Declaration) -> str:
+    """The last option that asks for such a route."""
+    leading = [at for at, identity in enumerate(declaration.identities) if route.dst in identity.destinations]
+    asking = [f"identities[{at}].destinations" for at in leading]
+    asking += [f"routes[{at}]" for at, stated in enumerate(declaration.routes) if stated == route]
+    return asking[-1] if asking else f"table {route.table}"
 
 
 def _twins(ways: t.Sequence[Way]) -> t.Iterator[tuple[str, Way, Way]]:

@@ -567,6 +567,31 @@ def test_a_table_goes_from_one_identity_to_another() -> None:
     assert {way.key: way.table for way in exchanged.ways} == {"outside": 2002, "inside": 2003}
 
 
+INTO = {"destinations": ["10.0.0.0/8"]}
+DEFAULT = {"dst": "default", "gateway": "192.0.2.7", "dev": "up0", "table": "2002"}
+COLLISIONS: dict[str, tuple[dict[str, t.Any], str]] = {
+    "destinations": ({"identities": [{**OUTSIDE, **INTO}, {**INSIDE, **INTO}]}, "identities[1].destinations"),
+    "default": ({"routes": [DEFAULT]}, "routes[0]"),
+}
+
+
+@pytest.mark.parametrize("name", COLLISIONS)
+def test_two_routes_that_the_kernel_takes_for_one_are_refused(name: str) -> None:
+    params, field = COLLISIONS[name]
+    with pytest.raises(InvalidInput, match=r"stands in the way of '(default|10\.0\.0\.0/8) .*dev ") as caught:
+        recipe(**params)
+    assert caught.value.field == field
+    assert "dev " in str(caught.value.value)
+
+
+@pytest.mark.parametrize("name", COLLISIONS)
+def test_at_boot_the_first_of_them_stays(name: str) -> None:
+    params = {"identities": [OUTSIDE, INSIDE], **COLLISIONS[name][0]}
+    outcome = build(parse_declaration("main", params, Numbers(), table_id), H, patient=True)
+    assert len({route.key for route in outcome.desired.routes}) == len(outcome.desired.routes)
+    assert [line.partition(" is left out: ")[1] for line in outcome.warnings] == [" is left out: "]
+
+
 def test_a_stated_priority_stays_in_the_part_of_its_kind() -> None:
     assert "2351: from 198.51.100.10 iif lo lookup 2002" in texts(
         recipe(identities=[OUTSIDE, {**INSIDE, "priority": 2350}])
