@@ -89,7 +89,7 @@ options:
       pools:
         description:
           - Prefixes that its addresses come from. They are guarded before an address is there, so that nothing leaks
-            between the assignment of an address and the rule for it.
+            between the assignment of an address and the rule for it. For an identity of a tunnel.
         type: list
         elements: str
       gateway:

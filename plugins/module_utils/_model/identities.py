@@ -106,6 +106,13 @@ def _check_identity(identity: Identity, field: str) -> None:
             value=identity.name,
             accepted="at least one of addresses, pools, interface",
         )
+    if identity.pools and not identity.by_tunnel:
+        raise InvalidInput(
+            "is of no use to an uplink, whose addresses are found on its device",
+            field=f"{field}.pools",
+            value=", ".join(identity.pools),
+            accepted="pools of an identity with tunnel, or with gateway: none",
+        )
     known = {family_of(text) for text in (*identity.addresses, *identity.pools)}
     for family in known - set(identity.families):
         raise InvalidInput(f"has an IPv{family} address", field=f"{field}.families", value=_names(identity.families))

@@ -14,6 +14,8 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaratio
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
 from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
 
+# The list itself: who takes a name out of the code's has to take it out here.
+RESERVED = ("keep", "auto", "any", "none", "main", "local", "default")
 UP: dict[str, t.Any] = {"name": "outside", "interface": ["up0"]}
 
 
@@ -36,7 +38,10 @@ def test_who_is_who(gateway: list[str], tunnel: None, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"name": "main"}, "identities[0].name: 'main' is a reserved name"),
+        *(
+            ({"name": word}, f"identities[0].name: '{word}' is a reserved name; accepted: a letter")
+            for word in RESERVED
+        ),
         ({"name": "../x"}, "identities[0].name: '../x' is no name"),
         ({"name": ""}, "identities[0].name: '' is no name"),
         ({"interface": None}, "identities[0]: 'outside' has nothing to be found by; accepted: at least one of"),
@@ -44,6 +49,7 @@ def test_who_is_who(gateway: list[str], tunnel: None, expected: bool) -> None:
         ({"interface": ["auto", "up0"]}, "identities[0].interface: ['auto', 'up0'] stands alone"),
         ({"pools": ["10.0.0.1/8"]}, "identities[0].pools: '10.0.0.1/8' has host bits set; accepted: 10.0.0.0/8"),
         ({"pools": ["0.0.0.0/0"]}, "identities[0].pools: '0.0.0.0/0' covers every address"),
+        ({"pools": ["10.0.0.0/8"]}, "identities[0].pools: '10.0.0.0/8' is of no use to an uplink"),
         ({"addresses": ["nonsense"]}, "identities[0].addresses: 'nonsense' is no IP address"),
         ({"addresses": ["192.0.2.1/99"]}, "identities[0].addresses: '192.0.2.1/99' has no valid length"),
         ({"addresses": ["192.0.2.1/abc"]}, "identities[0].addresses: '192.0.2.1/abc' has no valid length"),
@@ -53,6 +59,14 @@ def test_who_is_who(gateway: list[str], tunnel: None, expected: bool) -> None:
         ({"gateway": ["auto", "192.0.2.1"]}, "identities[0].gateway: ['auto', '192.0.2.1'] stands alone"),
         (
             {"addresses": ["192.0.2.10"], "gateway": ["2001:db8::1"]},
+            "identities[0].gateway: '2001:db8::1' is of a family in which the identity has no address",
+        ),
+        (
+            {"tunnel": {"type": "openvpn"}, "pools": ["10.8.0.0/16"], "gateway": ["2001:db8::1"]},
+            "identities[0].gateway: '2001:db8::1' is of a family in which the identity has no address",
+        ),
+        (
+            {"families": ["ipv4"], "gateway": ["2001:db8::1"]},
             "identities[0].gateway: '2001:db8::1' is of a family in which the identity has no address",
         ),
         ({"addresses": ["192.0.2.10"], "families": ["ipv6"]}, "identities[0].families: 'ipv6' has an IPv4 address"),
@@ -162,8 +176,8 @@ def test_connections(name: str) -> None:
         ),
         ({"priority": 2200}, {"priority": 2200}, "identities[1].priority: 2200 is claimed by identity one already"),
         (
-            {"pools": ["10.0.0.0/8"]},
-            {"pools": ["10.1.0.0/16"]},
+            {"pools": ["10.0.0.0/8"], "gateway": ["none"]},
+            {"pools": ["10.1.0.0/16"], "gateway": ["none"]},
             "identities[1].pools: '10.1.0.0/16' overlaps 10.0.0.0/8 of identity one",
         ),
     ],
