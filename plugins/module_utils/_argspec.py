@@ -13,13 +13,11 @@ from __future__ import annotations
 import copy
 import typing as t
 
-from ._model.fields import FAMILIES
+from ._model.fields import FAMILIES, TASK_PROTOCOL
 from ._model.route import PREFERENCES, TYPES
 from ._model.rule import ACTIONS
 
 Spec = dict[str, dict[str, t.Any]]
-
-TASK_PROTOCOL = 152
 
 STATE: Spec = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 NETNS: Spec = {"netns": {"type": "str"}}

@@ -12,7 +12,6 @@ import functools
 import ipaddress
 import typing as t
 
-from ._argspec import TASK_PROTOCOL
 from ._errors import Conflict, InvalidInput
 from ._model import fields
 from ._model.declaration import Declaration, Numbers
@@ -125,12 +124,12 @@ def choose_numbers(stated: t.Mapping[str, t.Any], mine: Record | None, others: t
 def _read(stated: t.Mapping[str, t.Any]) -> dict[str, int]:
     """The numbers that were written, each within its limits. What a set has already is not asked again."""
     found = {key: fields.number(value, f"numbers.{key}", *LIMITS[key]) for key, value in stated.items()}
-    if found.get("protocol") == TASK_PROTOCOL:
+    if found.get("protocol") == fields.TASK_PROTOCOL:
         raise InvalidInput(
             "is that of single tasks",
             field="numbers.protocol",
             value=stated["protocol"],
-            accepted=f"5 to 255 except {TASK_PROTOCOL}",
+            accepted=f"5 to 255 except {fields.TASK_PROTOCOL}",
         )
     return found
 

@@ -276,6 +276,9 @@ def table_id(value: object, field: str) -> int:
     return found
 
 
+TASK_PROTOCOL = 152  # of what modules rule and route make
+
+
 def protocol(value: object, field: str) -> int:
     """The number that says who owns a rule or route. 0 stands for anybody when the kernel deletes, 2 is the kernel."""
     found = number(value, field, 1, 255)

@@ -172,7 +172,9 @@ def set_mark(of: str, mark: int, mask: int) -> Statement:
 
 
 def reject(kind: str, code: str | None = None) -> Statement:
-    """Refuse with an error for the sender: C(tcp reset), or C(icmpv6) with a code."""
+    """Refuse with an error for the sender: C(tcp reset), or C(icmpx) with a code, which names no
+    family: for one of a family some versions of nft list a match of that family too.
+    """
     return {"reject": {"type": kind, **({"expr": code} if code else {})}}
 
 

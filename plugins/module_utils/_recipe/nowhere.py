@@ -84,7 +84,7 @@ def nowhere_piece(links: t.Collection[OwnLink]) -> Piece:
     sent = matching("oifname", NOWHERE_DEVICE)
     rules = (
         rule(sent, matching("meta l4proto", "tcp"), reject("tcp reset")),
-        rule(sent, reject("icmpv6", "no-route")),
+        rule(sent, reject("icmpx", "no-route")),
     )
     return Piece(chains=(Chain("nowhere", rules, "output"),))
 
