@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 import time
 import typing as t
 
@@ -15,7 +16,6 @@ from tests.lab.host import Host
 
 from .figures import Figure, Size, in_turn
 from .hosts import batch, fleet
-from .plays import PYTHON
 from .processes import endpoint, spent, stated
 
 _UNDONE = "ip rule flush protocol {protocol}; ip route flush table 900"
@@ -68,7 +68,7 @@ def many(_directory: pathlib.Path, size: Size) -> list[Figure]:
         endpoint(host, changed=True, **params)
         again = in_turn(
             lambda: endpoint(host, changed=False, **params).seconds,
-            lambda: spent(host, [PYTHON, "-c", _READ], text).seconds,
+            lambda: spent(host, [sys.executable, "-c", _READ], text).seconds,
             size.rounds,
         )
     what = f"endpoint with {size.many} rules and routes of our own"
@@ -86,7 +86,7 @@ def _applied(host: Host, params: dict[str, t.Any]) -> float:
 
 
 def _sent(host: Host, text: str) -> float:
-    took = spent(host, [PYTHON, "-c", _SEND], text).seconds
+    took = spent(host, [sys.executable, "-c", _SEND], text).seconds
     host.shell(_UNDONE.format(protocol=_FOREIGN))
     return took
 
