@@ -78,8 +78,9 @@ lint: setup ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lin
 	ansible-lint --offline
 
 .PHONY: types
-types: setup ## mypy --strict on plugins/
+types: setup ## mypy --strict on plugins/ and on what roles run on hosts
 	mypy --package ansible_collections.fleetvpn.routing.plugins
+	mypy roles/*/files/*.py
 
 .PHONY: docs-lint
 docs-lint: setup ## antsibull-docs on every plugin and role, antsibull-changelog on the fragments

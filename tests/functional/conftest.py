@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import typing as t
 
@@ -19,6 +20,8 @@ import pytest
 from tests.functional.onhost import INSIDE, connect, declare, hosts
 from tests.lab import Host
 
+NAMESPACES = pathlib.Path("/run/netns")
+SETS = pathlib.Path("/run/fleetvpn/netns")  # of namespaces, by their names
 _NAME = re.compile(r"fvt-(\d+)-\d+")
 _COUNTER = itertools.count()
 
@@ -33,16 +36,21 @@ def ip(*arguments: str, lines: t.Iterable[str] = ()) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def _no_stale_namespaces() -> None:
-    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else ():
+    if os.geteuid() != 0:
+        return
+    for name in os.listdir(NAMESPACES) if NAMESPACES.is_dir() else ():
         found = _NAME.fullmatch(name)
         if found and not pathlib.Path("/proc", found.group(1)).exists():
             ip("netns", "del", name)
+    for sets in SETS.glob("fvt-*"):
+        if not (NAMESPACES / sets.name).exists():
+            shutil.rmtree(sets, ignore_errors=True)
 
 
 @pytest.fixture
-def netns(_no_stale_namespaces: None) -> t.Iterator[str]:
+def netns() -> t.Iterator[str]:
     """The name of an empty namespace with lo up."""
     if os.geteuid() != 0:
         pytest.fail("functional tests need root: they make network namespaces")

@@ -254,7 +254,9 @@ def test_a_killed_run_is_mended_by_the_next_and_leaks_nothing(tunnel: str, ways:
     expected = [undisturbed(tunnel, *case) for case in CASES]
     killed, half, rounds = 0, 0, []
     with host(tunnel) as netns, Sender(netns) as sender:
-        for number in range(KILLS):
+        for number in range(3 * KILLS):  # some runs end before they are killed
+            if killed == KILLS:
+                break
             (asked, then), (result, seconds) = CASES[number % len(CASES)], expected[number % len(CASES)]
             ensure(netns, state="absent")
             assert files(netns) == []
@@ -269,7 +271,7 @@ def test_a_killed_run_is_mended_by_the_next_and_leaks_nothing(tunnel: str, ways:
             rounds.append((first, sender.number()))
             sender.collect()
         packets = sender.packets()
-    assert killed > KILLS / 2
+    assert killed == KILLS
     assert half > KILLS / 5
     for family, sent in packets.items():
         assert {packet.device for packet in sent} >= ways

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import typing as t
 
 import pytest
+import yaml
 from ansible_collections.fleetvpn.routing.plugins.module_utils import _ansible
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import KernelError, MissingDependency
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_answers import failure
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_socket import Refused
 
 from tests.fakes.kernel import MemoryKernel
 from tests.module_args import patch_module_args
@@ -97,6 +101,45 @@ def test_what_goes_wrong_below_is_a_clean_failure(run: Run, monkeypatch: pytest.
     failed = run("rule", priority=1500, from_="198.51.100.10", table=1500)
     assert failed["failed"] is True
     assert failed["error"] == type(error).__name__
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("rule", {"priority": 1500, "from_": "198.51.100.10", "table": 1500}),
+        ("endpoint", {"netns": "unit", "what_if": "skip", "identities": [{"name": "outside", "interface": "wg0"}]}),
+        ("endpoint_info", {"netns": "unit"}),
+    ],
+)
+def test_a_kernel_without_policy_routing_is_refused_in_one_line(
+    run: Run, kernel: MemoryKernel, monkeypatch: pytest.MonkeyPatch, name: str, params: dict[str, t.Any]
+) -> None:
+    """It answers a dump of rules as for a family that it does not have."""
+
+    def rules(family: int) -> t.NoReturn:
+        raise failure(Refused(errno.EOPNOTSUPP, "Operation not supported"), "RTM_GETRULE")
+
+    monkeypatch.setattr(kernel, "rules", rules)
+    failed = run(name, **params)
+    assert (failed["failed"], failed["error"], failed["field"]) == (True, "NotSupported", "kernel")
+    assert failed["msg"].count("\n") == 0
+    assert kernel.applied == []
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("rule", {"priority": 1500, "from_": "198.51.100.10", "table": 1500}),
+        ("route", {"dst": "203.0.113.0/24", "dev": "wg0", "table": 1500}),
+        ("table", {"name": "inside-of-a-test", "id": 2999, "_ansible_check_mode": True}),
+    ],
+)
+def test_the_result_has_what_is_documented_and_nothing_else(run: Run, name: str, params: dict[str, t.Any]) -> None:
+    made = run(name, **params)
+    module = importlib.import_module(f"ansible_collections.fleetvpn.routing.plugins.modules.{name}")
+    documented = yaml.safe_load(module.RETURN)
+    assert set(made) - {"changed", "invocation", "warnings"} == set(documented)
+    assert all(set(step) == set(documented["plan"]["contains"]) for step in made["plan"])
 
 
 def test_warnings_reach_the_user(run: Run) -> None:
