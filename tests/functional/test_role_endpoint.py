@@ -220,6 +220,12 @@ class TestStory:
                 "failed": 0,
             }
 
+    @pytest.mark.parametrize("stage", ["declare", "install", "tunnels", "services", "pull"])
+    def test_every_stage_begins_with_the_declaration(self, lab: Lab, controller: Controller, stage: str) -> None:
+        by_name(lab, "split").host.run(["ip", "rule", "flush", "protocol", "151"])
+        ran = controller.play("--limit", "split", "--tags", f"endpoint_{stage}")
+        assert (ran.status, ran.recap("split")["changed"]) == (0, 1), ran.text
+
     def test_a_host_without_systemd_is_told_so(self, lab: Lab, controller: Controller) -> None:
         assert any("This host has no systemd" in text for text in controller.everything)
 
