@@ -110,7 +110,8 @@ def test_both_lookups_of_a_socket_without_a_source(to: str) -> None:
 def test_where_the_kernel_does_otherwise_it_is_said() -> None:
     """A packet that comes in where nothing is forwarded: the rules have a way for it."""
     with namespace(*UPLINK, *TUNNEL) as netns, open_kernel(netns) as kernel:
-        pathlib.Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("1", encoding="ascii")
+        for name, value in (("ip_forward", "0"), ("conf/all/rp_filter", "1")):
+            pathlib.Path("/proc/sys/net/ipv4", name).write_text(value, encoding="ascii")
         flow = Flow(4, FAR, source="10.9.9.9", iif="vpn0")
         (entry,) = walks(kernel, walk(kernel, flow))
         assert not entry["agrees"]
