@@ -14,6 +14,8 @@ import json
 import os
 import pathlib
 import re
+import subprocess
+import sys
 import typing as t
 import venv
 import zipfile
@@ -371,3 +373,53 @@ def to_inside(lab: Lab, client: Client) -> list[Answer]:
     return lab.probes(
         [Probe(client.container, to, proto, timeout=1) for to in client.inside for proto in ("tcp", "icmp")]
     )
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The wheel whose hash the role states."""
+    directory = tmp_path_factory.mktemp("wheels")
+    stated = REPOSITORY / "roles" / "endpoint" / "files" / "pyroute2.txt"
+    options = ["--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--dest", str(directory)]
+    subprocess.run([sys.executable, "-m", "pip", "download", *options, "-r", str(stated)], check=True)
+    return directory
+
+
+class TestPyroute2FromAnIndex:
+    """Into the directory of the role, by pip and with hashes. A directory of wheels stands in for the index."""
+
+    INDEXED = SITE.replace(
+        "  roles:", "  environment: {PIP_NO_INDEX: '1', PIP_FIND_LINKS: '{{ lab_wheels }}'}\n  roles:"
+    )
+
+    def play(self, lab: Lab, controller: Controller, wheels: pathlib.Path) -> Ran:
+        """On a host that has none, with a Python that has pip."""
+        by_name(lab, "split").host.shell("rm -rf /usr/local/lib/fleetvpn")
+        python = controller.directory / "piped"
+        venv.create(python, symlinks=True, with_pip=True)
+        (controller.directory / "indexed.yml").write_text(self.INDEXED)
+        variables = {
+            "ansible_python_interpreter": str(python / "bin" / "python"),
+            "endpoint_pyroute2_source": "pip",
+            "lab_wheels": str(wheels),
+        }
+        return Ran(*ansible_playbook(controller.directory, "indexed.yml", "--limit", "split", **variables))
+
+    def test_what_has_another_hash_is_refused(
+        self, lab: Lab, controller: Controller, wheels: pathlib.Path, tmp_path: pathlib.Path
+    ) -> None:
+        (wheel,) = wheels.iterdir()
+        (tmp_path / wheel.name).write_bytes(wheel.read_bytes() + b"\0")
+        before = routing(by_name(lab, "split"))
+        ran = self.play(lab, controller, tmp_path)
+        assert ran.status != 0
+        assert "DO NOT MATCH THE HASHES" in ran.text
+        assert routing(by_name(lab, "split")) == before
+
+    def test_what_has_the_stated_one_is_installed_and_used(
+        self, lab: Lab, controller: Controller, wheels: pathlib.Path
+    ) -> None:
+        ran = self.play(lab, controller, wheels)
+        assert ran.status == 0, ran.text
+        assert [row for row in lab.survey() if row.client == "split" and not row.arrived] == []
+        assert any("site-packages/pyroute2-" in path for path in files(by_name(lab, "split")))
