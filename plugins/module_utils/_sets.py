@@ -221,7 +221,7 @@ def _inside(record: Record) -> set[str]:
     """The addresses of its tunnels, also while no device has them. An uplink's is spared by every pool."""
     said = record.declaration.get("identities") or ()
     tunnels = [entry for entry in said if entry.get("tunnel") or entry.get("gateway") == ["none"]]
-    stated = {fields.address(a, "addresses") for entry in tunnels for a in entry.get("addresses") or ()}
+    stated = {fields.interface_address(a, "addresses") for entry in tunnels for a in entry.get("addresses") or ()}
     names = {entry["name"] for entry in tunnels}
     found = (entry for entry in record.identities if entry["key"].partition(".")[0] in names)
     return stated | {address for entry in found for address in entry.get("addresses", ())}

@@ -37,7 +37,7 @@ MAIN_SET = Record(
                 "name": "inside",
                 "gateway": ["none"],
                 "destinations": ["10.88.0.0/16"],
-                "addresses": ["198.51.100.10", "203.0.113.7"],
+                "addresses": ["198.51.100.10", "203.0.113.7/32"],
             },
         ]
     },
