@@ -148,6 +148,14 @@ class TestTunnelGoes:
             expose(endpoint)
             assert senders.devices() == {f: {"up0"} if f in LEAKS[how] else set() for f in (4, 6)}
 
+    def test_without_the_rules_a_device_that_is_made_anew_is_not_taken(self, endpoint: Endpoint) -> None:
+        endpoint.apply(CORP, INET)
+        with Senders(endpoint) as senders:
+            endpoint.client.down()
+            endpoint.client.up()
+            expose(endpoint)
+            assert senders.devices() == {4: {"up0"}, 6: {"up0"}}
+
     @pytest.mark.parametrize("kept", [True, False], ids=["same address", "another address"])
     def test_a_device_that_is_made_anew(self, endpoint: Endpoint, kept: bool) -> None:
         """Between its return and the next run the table is empty; what the new address is, is the pool's to know."""
