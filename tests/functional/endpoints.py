@@ -26,6 +26,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import ins
 from ansible_collections.fleetvpn.routing.plugins.module_utils._worker import Context, Result
 
 from tests.functional.conftest import ip
+from tests.lab.settled import await_ipv6
 
 STATE = pathlib.Path("/run/fleetvpn/netns")
 INSIDE, OUTSIDE, GATEWAY = "198.51.100.10", "192.0.2.10", "192.0.2.1"
@@ -90,6 +91,8 @@ def namespace(*lines: str) -> t.Iterator[str]:
     try:
         ip("-n", name, lines=["link set lo up", *(line for line in lines if not line.startswith("-6 "))])
         ip("-n", name, "-6", lines=["", *(line[3:] for line in lines if line.startswith("-6 "))])
+        with inside(name):
+            await_ipv6()
         yield name
     finally:
         ip("netns", "del", name)

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import json
 import pathlib
 import socket
-import struct
 import subprocess
-import time
 import typing as t
 
 from . import syscalls
 from .netlink import Batch
+from .settled import await_ipv6, device_flags
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -25,9 +23,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 _NO_DAD = 0x02
-_SIOCGIFFLAGS = 0x8913
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40
-_RTF_LOCAL = 0x80000000
+_IFF_RUNNING = 0x40
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -151,12 +147,8 @@ class Host:
 
     def carries(self, device: str) -> bool:
         """Whether a device that is up passes packets already: the end that came up first does so a moment later."""
-        return bool(self._flags(device) & _IFF_RUNNING)
-
-    def _flags(self, device: str) -> int:
-        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16sH14x", device.encode(), 0))
-        return int(struct.unpack_from("16sH", answer)[1])
+        with syscalls.network_of(self.pid):
+            return bool(device_flags(device) & _IFF_RUNNING)
 
     def owns(self, address: str) -> bool:
         """Whether an address is local and usable now: it can be bound."""
@@ -181,22 +173,8 @@ class Host:
         for text in addresses:
             queue_address(batch, index, text)
         batch.send()
-        if self._flags(device) & _IFF_UP:
-            self._await_local({text.partition("/")[0] for text in addresses if family_of(text) == 6})
-
-    def _await_local(self, addresses: set[str]) -> None:
-        """Wait until neighbours can resolve IPv6 addresses.
-
-        Without duplicate address detection too, a worker of the kernel joins their groups and adds their local routes
-        a moment after the answer. A neighbour that asks before that asks again a second later.
-        """
-        wanted = {socket.inet_pton(socket.AF_INET6, address).hex() for address in addresses}
-        deadline = time.monotonic() + 2
-        while wanted and time.monotonic() < deadline:
-            with syscalls.network_of(self.pid):
-                routes = pathlib.Path("/proc/thread-self/net/ipv6_route").read_text(encoding="ascii").splitlines()
-            wanted -= {line[:32] for line in routes if int(line.split()[8], 16) & _RTF_LOCAL}
-            time.sleep(0.001)
+        with syscalls.network_of(self.pid):
+            await_ipv6()
 
     def up(self, *devices: str) -> None:
         """Set devices up."""
