@@ -149,6 +149,7 @@ def as_result(found: Found, host: Host, files: install.Installation | None, requ
         values={
             "paths": [{"planned": None, "unjudged": None, **path} for path in (*found.proof.paths, *found.paths)],
             "management": found.management,
+            "connections": list(found.connections),
             "identities": list(found.proof.identities),
             "numbers": found.record.numbers,
             "tunnels": host.clients_told(found.record, request.name),

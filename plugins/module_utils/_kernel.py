@@ -25,7 +25,7 @@ from . import _guard
 from . import _netlink_host as host_messages
 from . import _netlink_route as route_messages
 from . import _netlink_rule as rule_messages
-from ._errors import InvalidInput, MissingDependency
+from ._errors import InvalidInput, MissingDependency, NotSupported
 from ._model.guard import Guard
 from ._model.operation import Operation
 from ._model.route import Route
@@ -93,6 +93,9 @@ class Kernel(Readable, t.Protocol):
 
     def matched(self, flow: Flow) -> Route | None:
         """The route that answers a lookup; None if none does, or one that is an error."""
+
+    def connections(self, most: int) -> list[Flow] | None:
+        """What connected TCP and UDP sockets send; None if there are more than C(most). Raises NotSupported."""
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         """Device and address of the IPv6 neighbours that said they are routers."""
@@ -192,16 +195,12 @@ class Netlink:
         from . import _netlink_xfrm as xfrm_messages
 
         try:
-            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, xfrm_messages.NETLINK_XFRM)
-        except OSError as exc:
-            if exc.errno == errno.EPROTONOSUPPORT:
-                return []  # a kernel without IPsec
-            raise
-        with contextlib.closing(NetlinkSocket(self._codec.explanation, sock)) as xfrm:
-            try:
+            with contextlib.closing(self._other(xfrm_messages.NETLINK_XFRM)) as xfrm:
                 found = xfrm.dump(xfrm_messages.encode_policies())
-            except Refused as refused:
-                raise failure(refused, "XFRM_MSG_GETPOLICY") from refused
+        except Refused as refused:
+            if refused.errno == errno.EPROTONOSUPPORT:
+                return []  # a kernel without IPsec
+            raise failure(refused, "XFRM_MSG_GETPOLICY") from refused
         policies = [xfrm_messages.decode_policy(data) for data in found]
         return [policy for policy in policies if policy is not None]
 
@@ -262,6 +261,30 @@ class Netlink:
 
     def sysctl(self, path: str) -> str | None:
         return read_sysctl(path)
+
+    def connections(self, most: int) -> list[Flow] | None:
+        from . import _netlink_diag as socket_messages
+
+        names = functools.lru_cache(maxsize=None)(device_name)
+        flows: list[Flow] = []
+        try:
+            for family, protocol in socket_messages.KINDS:
+                with contextlib.closing(self._other(socket_messages.NETLINK_SOCK_DIAG)) as diag:
+                    found = diag.dump(socket_messages.encode_sockets(family, protocol), most=most - len(flows))
+                flows += [socket_messages.decode_socket(data, protocol, names) for data in found]
+        except TooMany:
+            return None
+        except Refused as refused:
+            raise NotSupported(f"the kernel does not tell of its sockets: {refused.text}") from refused
+        return flows
+
+    def _other(self, protocol: int) -> NetlinkSocket:
+        """A socket of another protocol than rtnetlink. Raises Refused where this kernel does not have it."""
+        try:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        except OSError as exc:
+            raise Refused(exc.errno or errno.EIO) from exc
+        return NetlinkSocket(self._codec.explanation, sock)
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         found = self._dump(host_messages.NEIGHBOUR, "RTM_GETNEIGH", Content({"family": AF[6]}, []))

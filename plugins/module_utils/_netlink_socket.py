@@ -42,6 +42,7 @@ _SO_RCVBUFFORCE = 33
 _SO_ATTACH_FILTER = 26
 
 _HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
 HEADER_SIZE = _HEADER.size
 _READ_SIZE = 1 << 18
 _RECEIVE_BUFFER = 4 << 20
@@ -238,6 +239,15 @@ def split(data: bytes) -> t.Iterator[Message]:
         length, kind, flags, seq, _pid = _HEADER.unpack_from(data, offset)
         yield Message(kind, flags, seq, data[offset : offset + length])
         offset += (max(length, _HEADER.size) + 3) & ~3
+
+
+def attributes(data: bytes) -> t.Iterator[tuple[int, bytes]]:
+    """Number and content of the attributes behind a message's own fields."""
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        yield kind, data[offset + _ATTRIBUTE.size : offset + length]
+        offset += (max(length, _ATTRIBUTE.size) + 3) & ~3
 
 
 def _open(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-import typing as t
 
 from ._model.state import Policy
-from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST
+from ._netlink_socket import NLM_F_DUMP, NLM_F_REQUEST, attributes
 
 NETLINK_XFRM = 6
 _GETPOLICY = 0x15
@@ -22,7 +21,6 @@ _TEMPLATES, _IF_ID = 5, 31  # XFRMA_TMPL, XFRMA_IF_ID
 _HEADER = struct.Struct("=IHHII")
 # struct xfrm_userpolicy_info: the selector's addresses, family and lengths, and the direction.
 _INFO = struct.Struct("=16s16s8xHBB12x64x32x4x4xB7x")
-_ATTRIBUTE = struct.Struct("=HH")
 
 
 def encode_policies() -> bytearray:
@@ -33,19 +31,11 @@ def encode_policies() -> bytearray:
 def decode_policy(data: bytes) -> Policy | None:
     """The policy in a message; None for one that encrypts nothing or is for what others send."""
     destination, source, family, to, by, direction = _INFO.unpack_from(data, _HEADER.size)
-    attributes = dict(_attributes(data[_HEADER.size + _INFO.size :]))
-    if direction != _OUT or _TEMPLATES not in attributes:
+    found = dict(attributes(data[_HEADER.size + _INFO.size :]))
+    if direction != _OUT or _TEMPLATES not in found:
         return None
-    if_id = struct.unpack("=I", attributes[_IF_ID])[0] if _IF_ID in attributes else 0
+    if_id = struct.unpack("=I", found[_IF_ID])[0] if _IF_ID in found else 0
     return Policy(_prefix(source, family, by), _prefix(destination, family, to), if_id)
-
-
-def _attributes(data: bytes) -> t.Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        yield kind, data[offset + _ATTRIBUTE.size : offset + length]
-        offset += (max(length, _ATTRIBUTE.size) + 3) & ~3
 
 
 def _prefix(address: bytes, family: int, length: int) -> str:

@@ -3,20 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""A plan judged before it is made: every path of identities and of option C(paths) as it is foreseen."""
+"""A plan judged before it is made: every path of identities and of option C(paths) as it is foreseen, and the live
+connections that would go another way.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import typing as t
 
-from ._model.path import Answer
+from ._model.path import ERRORS, Answer
 from ._model.state import Flow
-from ._paths import path_fields, text
+from ._paths import compare, path_fields, text
 from ._verify import Proof, asked, judge
 from ._whatif import Foreseen, foresee
 
 if t.TYPE_CHECKING:
+    from ._connections import Living
     from ._kernel import Kernel
     from ._plan import Plan
     from ._questions import Questions
@@ -34,6 +37,8 @@ class Outlook:
     proof: Proof
     paths: tuple[Entry, ...]
     unavailable: str | None
+    connections: tuple[Entry, ...] = ()  # the live ones that go another way, or of which it is not known
+    unasked: str | None = None  # why there may be more of them
 
     def planned(self, flow: Flow) -> Answer | None:
         """The answer after the plan, if it is known."""
@@ -42,6 +47,17 @@ class Outlook:
     def entry(self, flow: Flow) -> Entry:
         """What is said of a flow that nobody has stated anything about."""
         return {"flow": text(flow), **_said(self.flows[flow])}
+
+    def with_connections(self, live: Living, tunnels: t.Collection[str]) -> Outlook:
+        """With those of the live connections, which have been asked for, that go another way."""
+        turning = () if self.unavailable else (flow for flow in live.flows if _turns(self.flows[flow], tunnels))
+        return dataclasses.replace(self, connections=tuple(map(self.entry, turning)), unasked=live.unjudged)
+
+    def remarks(self) -> list[str]:
+        """What to say of the live connections."""
+        found = [f"not every live connection is judged: {self.unasked}"] if self.unasked else []
+        lost = [each["flow"] for each in self.connections if each["planned"] and each["planned"]["type"] in ERRORS]
+        return [*found, f"live connections that would have no way any more: {', '.join(lost)}"] if lost else found
 
     def beside(self, entries: t.Iterable[Entry]) -> list[Entry]:
         """Entries of what has come, each with what was foreseen of it."""
@@ -65,6 +81,13 @@ def look_ahead(
         proof=dataclasses.replace(proof, paths=tuple(found.beside(map(_not_yet, proof.paths)))),
         paths=tuple(found.beside(map(_not_yet, paths))),
     )
+
+
+def _turns(foreseen: Foreseen, tunnels: t.Collection[str]) -> bool:
+    """Whether a flow that has an answer today goes another way, or may."""
+    if foreseen.before is None or foreseen.planned is None:
+        return foreseen.before is not None
+    return bool(compare(foreseen.before, foreseen.planned, without_neighbours=tunnels))
 
 
 def _not_yet(entry: Entry) -> Entry:

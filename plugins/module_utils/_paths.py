@@ -23,6 +23,7 @@ from ._recipe.facts import NOWHERE_DEVICE
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
+    from ._reading import Readable
 
 __all__ = [
     "PENDING",
@@ -59,7 +60,7 @@ _ETHERNET, _INFINIBAND = 1, 32  # ARPHRD_*
 UNCHANGED_FIELDS = ("type", "dev", "src", "gateway")
 
 
-def walk(kernel: Kernel, flow: Flow) -> Answer:
+def walk(kernel: Readable, flow: Flow) -> Answer:
     """Ask the kernel as a connecting socket would: the second time with the source that the first lookup chose."""
     first = _ask(kernel, flow)
     if first.dev == NOWHERE_DEVICE:
@@ -74,11 +75,11 @@ def walk(kernel: Kernel, flow: Flow) -> Answer:
     return Answer(flow, first, _ask(kernel, flow, first.src), first.src)
 
 
-def _ask(kernel: Kernel, flow: Flow, source: str | None = None) -> Path:
+def _ask(kernel: Readable, flow: Flow, source: str | None = None) -> Path:
     return as_bound(kernel, flow, kernel.lookup(flow if source is None else dataclasses.replace(flow, source=source)))
 
 
-def as_bound(kernel: Kernel, flow: Flow, path: Path) -> Path:
+def as_bound(kernel: Readable, flow: Flow, path: Path) -> Path:
     """An IPv6 socket bound to a device leaves by no other; RTM_GETROUTE with a source may say otherwise."""
     if flow.family == 4 or flow.oif in (None, path.dev) or path.type != "unicast":
         return path
@@ -87,7 +88,7 @@ def as_bound(kernel: Kernel, flow: Flow, path: Path) -> Path:
     return Path("unreachable", errno=errno.ENETUNREACH)
 
 
-def _retry(kernel: Kernel, flow: Flow, first: Path) -> Answer:
+def _retry(kernel: Readable, flow: Flow, first: Path) -> Answer:
     """After an error: IPv4 gives up; IPv6 takes a source from any device and asks again.
 
     Which source IPv6 takes cannot be asked, so the first that finds a way out counts: if any does, packets may leave.
@@ -102,7 +103,7 @@ def _retry(kernel: Kernel, flow: Flow, first: Path) -> Answer:
     return Answer(flow, first)
 
 
-def obstacle(kernel: Kernel, flow: Flow, devices: t.Collection[str]) -> str | None:
+def obstacle(kernel: Readable, flow: Flow, devices: t.Collection[str]) -> str | None:
     """Why the kernel's answer to this flow would prove nothing, or None.
 
     From a source that is not local IPv4 answers "unreachable" without a look at the rules, IPv6 answers as if it were.

@@ -110,6 +110,7 @@ class Result:
     situation: Situation
     armed: Armed | None = None  # what waits for a confirmation by the caller
     management: t.Mapping[str, t.Any] | None = None  # what was foreseen of the connection that the task came by
+    connections: tuple[t.Mapping[str, t.Any], ...] = ()  # and of others that go another way
 
     @property
     def changed(self) -> bool:

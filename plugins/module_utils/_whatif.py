@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import typing as t
 
 from ._errors import RoutingError
@@ -26,10 +27,12 @@ from ._model.state import Address, Flow, Link, Path
 from ._netlink_copy import Copied
 from ._netlink_socket import Refused
 from ._paths import obstacle, path_fields, path_text, walk
+from ._reading import Reading
 
 if t.TYPE_CHECKING:
     from ._kernel import Kernel
     from ._plan import Plan
+    from ._reading import Readable
 
 # Of a table that has more, only the routes that answer the flows today are copied.
 MOST_ROUTES = 2000
@@ -74,25 +77,39 @@ def foresee(kernel: Kernel, plan: Plan, flows: t.Iterable[Flow]) -> Forecast:
     """Ask for all flows, before and after the plan. Nothing of the host is changed."""
     asked = tuple(dict.fromkeys(flows))
     host = _Host(kernel, plan, asked)
-    before = {flow: host.ask(flow) for flow in asked}
+    before = {flow: answer for flow, (answer, _why) in _ask_all(kernel, asked, host.devices).items()}
     try:
         with open_scratch() as (copy, scratch):
             lost = scratch.load(host.copied)
-            today = {flow: _ask(copy, flow, host.devices)[0] for flow in asked}
+            today = _ask_all(copy, asked, host.devices)
             copy.apply([operation for operation in plan.operations if operation.kind in _ROUTING])
-            planned = {flow: _ask(copy, flow, host.devices) for flow in asked}
+            planned = _ask_all(copy, asked, host.devices)
     except Refused as refused:
         return Forecast({flow: Foreseen(before[flow]) for flow in asked}, f"it cannot be copied: {refused.text}")
     except RoutingError as exc:
         return Forecast({flow: Foreseen(before[flow]) for flow in asked}, exc.line())
     doubts = _Doubts(host, lost)
-    return Forecast({f: doubts.judge(f, before[f], today[f], *planned[f]) for f in asked})
+    return Forecast({f: doubts.judge(f, before[f], today[f][0], *planned[f]) for f in asked})
 
 
-def _ask(kernel: Kernel, flow: Flow, devices: t.Collection[str]) -> tuple[Answer | None, str | None]:
-    """The answer, or why there is none that proves anything."""
-    why = obstacle(kernel, flow, devices)
-    return (None, why) if why else (walk(kernel, flow), None)
+class _Still(Reading):
+    """A kernel that nobody changes meanwhile: most flows share their source, so that is looked up once."""
+
+    def __init__(self, kernel: Readable) -> None:
+        super().__init__(kernel)
+        self.lookup = functools.lru_cache(maxsize=None)(kernel.lookup)
+
+
+def _ask_all(
+    kernel: Readable, flows: t.Iterable[Flow], devices: t.Collection[str]
+) -> dict[Flow, tuple[Answer | None, str | None]]:
+    """Of each flow the answer, or why there is none that proves anything."""
+    still = _Still(kernel)
+    found: dict[Flow, tuple[Answer | None, str | None]] = {}
+    for flow in flows:
+        why = obstacle(still, flow, devices)
+        found[flow] = (None, why) if why else (walk(still, flow), None)
+    return found
 
 
 class _Host:
@@ -120,10 +137,6 @@ class _Host:
             tuple(routes),
             self._sysctls(names - {UNKNOWN}),
         )
-
-    def ask(self, flow: Flow) -> Answer | None:
-        """The answer of today."""
-        return _ask(self._kernel, flow, self.devices)[0]
 
     def _targets(self) -> list[Target]:
         return [operation.target for operation in self._plan.operations]

@@ -18,7 +18,7 @@ from ._errors import RoutingError, VerificationError
 from ._model.declaration import Declaration
 from ._model.path import Answer
 from ._model.state import Flow, Path
-from ._paths import walk
+from ._paths import walk, without_neighbours
 from ._plan import Plan
 from ._questions import Questions
 from ._record import Record
@@ -69,10 +69,10 @@ class Work:
         outlook = self._look_ahead(management)
         remarks = [*self._foreseen(outlook, management), *self._unanswered()] if outlook else []
         if self.request.dry_run:
-            return _with_management(self._result(*self._announce(outlook), None, *remarks), outlook, management)
+            return _with_connections(self._result(*self._announce(outlook), None, *remarks), outlook, management)
         if self._changes:
             done = self._carry_out(management, remarks)
-            return _with_management(_with_outlook(done, outlook), outlook, management)
+            return _with_connections(_with_outlook(done, outlook), outlook, management)
         return self._result(*self._verify())
 
     def _result(
@@ -104,11 +104,14 @@ class Work:
         """What the plan comes to; None where nothing would be done or it shall not be asked."""
         if self.plan.empty or self.request.what_if == SKIP:
             return None
+        from ._connections import living
         from ._outlook import look_ahead
 
-        more = [management.flow] if management else []
-        situation = self.situation
-        return look_ahead(self.kernel, self.plan, situation.outcome, situation.facts, self.questions, more)
+        managed = [management.flow] if management else []
+        live, situation = living(self.kernel, self.plan, *managed), self.situation
+        more = [*managed, *live.flows]
+        found = look_ahead(self.kernel, self.plan, situation.outcome, situation.facts, self.questions, more)
+        return found.with_connections(live, without_neighbours(self.kernel.links()))
 
     def _foreseen(self, outlook: Outlook, management: Watched | None) -> list[str]:
         """Refuse a plan that would go wrong, before anything is changed; what to say if it shall be no failure."""
@@ -116,7 +119,7 @@ class Work:
             return [f"what would come of the plan was not asked: {outlook.unavailable}"]
         found = [] if self.request.absent else _wrong(outlook.proof, outlook.paths, self.situation.declaration)
         remarks = self._managed(management, lambda flow: _decided(outlook.planned(flow)))
-        remarks += self._unmanaged(outlook, management)
+        remarks += [*self._unmanaged(outlook, management), *outlook.remarks()]
         if not found:
             return remarks
         line = f"the kernel would not give the declared path: {'; '.join([*found, *self.warnings])}"
@@ -288,11 +291,12 @@ def _with_outlook(result: Result, outlook: Outlook | None) -> Result:
     return dataclasses.replace(result, proof=proof, paths=tuple(outlook.beside(result.paths)))
 
 
-def _with_management(result: Result, outlook: Outlook | None, management: Watched | None) -> Result:
-    """And what was foreseen of the connection that manages this host."""
-    if outlook is None or management is None:
+def _with_connections(result: Result, outlook: Outlook | None, management: Watched | None) -> Result:
+    """And what was foreseen of the connection that manages this host, and of the others."""
+    if outlook is None:
         return result
-    return dataclasses.replace(result, management=outlook.entry(management.flow))
+    managed = outlook.entry(management.flow) if management else None
+    return dataclasses.replace(result, management=managed, connections=outlook.connections)
 
 
 def _wrong(proof: Proof, paths: t.Sequence[dict[str, t.Any]], declaration: Declaration) -> list[str]:

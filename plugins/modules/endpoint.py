@@ -318,7 +318,9 @@ options:
       - So it does with a change after which the replies of the SSH connection that this task came by would not arrive,
         as they would have no way out, or neither go by the device and gateway of today nor by the declared egress of
         the identity whose address the controller is connected to, with a gateway that answers.
-      - And so with a change that begins to use a gateway of O(identities[].gateway) which does not answer within two
+      - What else is connected now is asked for, too. RV(connections) lists what would go another way. That refuses
+        nothing; a warning says what would have no way any more.
+      - A change is refused that begins to use a gateway of O(identities[].gateway) which does not answer within two
         seconds, on a device that is up. A router that is away later is no reason.
       - Where the copy answers otherwise than the host before the change, by a redirect, a neighbour that does not
         answer, a nexthop object, a VRF, or a table with thousands of routes, RV(paths[].unjudged) says so, and the
@@ -574,6 +576,28 @@ management:
   contains:
     flow:
       description: The flow as C(ip route get) takes it.
+      type: str
+    before:
+      description: The answer before the change, with the keys of RV(paths[].before).
+      type: dict
+    planned:
+      description: The answer that was foreseen.
+      type: dict
+    unjudged:
+      description: Why nothing was foreseen.
+      type: str
+connections:
+  description:
+    - The live connections of this host, TCP and connected UDP, whose packets would go another way, or may. Those to
+      this host itself and RV(management) are not among them. Several that no rule can tell apart are one.
+    - None if nothing would be changed, or with O(what_if=skip). At most 32 are judged; a warning says if there are
+      more.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    flow:
+      description: What is sent, as C(ip route get) takes it.
       type: str
     before:
       description: The answer before the change, with the keys of RV(paths[].before).

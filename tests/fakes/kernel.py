@@ -119,6 +119,7 @@ class MemoryKernel:
         self._listeners: list[MemoryEvents] = []
         self.sysctls: dict[str, str] = {"ipv4/conf/all/rp_filter": "0"}
         self.routers: list[tuple[str, str]] = []
+        self.connected: list[Flow] = []
         self.silent: set[tuple[str, str]] = set()  # device and address of neighbours that do not answer
         self.nexthops: set[int] = set()
         self.encrypted: list[Policy] = []
@@ -229,6 +230,9 @@ class MemoryKernel:
 
     def sysctl(self, path: str) -> str | None:
         return self.sysctls.get(path)
+
+    def connections(self, most: int) -> list[Flow] | None:
+        return list(self.connected) if len(self.connected) <= most else None
 
     def router_neighbours(self) -> list[tuple[str, str]]:
         return list(self.routers)

@@ -35,6 +35,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule impor
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_answers import failure
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_apply import Transaction
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_socket import NetlinkSocket, Refused
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import inside
 
 from tests.functional.conftest import ip
 
@@ -403,3 +404,60 @@ print(_netlink_rule.decode(codec.decode(_netlink_rule.MESSAGE, data)).dscp)
         imports = re.compile(r"^\s*(import|from) pyroute2|import_module\(f?.pyroute2", re.MULTILINE)
         files = (REPOSITORY / "plugins").rglob("*.py")
         assert [file.name for file in files if imports.search(file.read_text(encoding="utf-8"))] == ["_kernel.py"]
+
+
+class TestConnections:
+    def sockets(self, stack: contextlib.ExitStack, netns: str) -> dict[str, socket.socket]:
+        """Connected ones of each kind, and one that only listens."""
+        ip("-n", netns, "addr", "add", "2001:db8::5/64", "dev", "lo", "nodad")
+        ip("-n", netns, "addr", "add", "192.0.2.5/24", "dev", "lo")
+        made = {}
+        with inside(netns):
+            for name, to in (("4", "192.0.2.9"), ("6", "2001:db8::9"), ("mapped", "::ffff:192.0.2.8"), ("listens", "")):
+                family = socket.AF_INET if name == "4" else socket.AF_INET6
+                made[name] = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                made[name].setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x77 if name == "4" else 0)
+                if to:
+                    made[name].connect((to, 7000))
+                else:
+                    made[name].bind(("::", 7001))
+            bound = made["bound"] = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+            bound.connect(("192.0.2.7", 7000))
+        return made
+
+    def test_connected_sockets_are_flows(self, netns: str) -> None:
+        with contextlib.ExitStack() as stack:
+            made = self.sockets(stack, netns)
+            with open_kernel(netns) as kernel:
+                found = {flow.to: flow for flow in kernel.connections(100) or ()}
+                assert kernel.connections(4) is not None
+                assert kernel.connections(3) is None
+            assert set(found) == {"192.0.2.9", "2001:db8::9", "192.0.2.8", "192.0.2.7"}
+            flow = found["192.0.2.9"]
+            assert (flow.source, flow.fwmark, flow.uid, flow.ipproto, flow.oif) == ("192.0.2.5", 0x77, 0, 17, None)
+            assert (flow.sport, flow.dport) == (made["4"].getsockname()[1], 7000)
+            assert (found["192.0.2.8"].family, found["192.0.2.8"].fwmark) == (4, None)
+            assert (found["2001:db8::9"].family, found["2001:db8::9"].source) == (6, "2001:db8::5")
+            assert found["192.0.2.7"].oif == "lo"
+
+    def test_tcp_as_well(self, netns: str) -> None:
+        with contextlib.ExitStack() as stack:
+            with inside(netns):
+                server = stack.enter_context(socket.create_server(("127.0.0.1", 7000)))
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", 7000)))
+            port = client.getsockname()[1]
+            with open_kernel(netns) as kernel:
+                found = {(flow.ipproto, flow.sport, flow.dport) for flow in kernel.connections(100) or ()}
+            assert found == {(6, 7000, port), (6, port, 7000)}
+            assert server.fileno() > 0
+
+    def test_a_kernel_that_does_not_tell(self, netns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with open_kernel(netns) as kernel:
+            monkeypatch.setattr(kernel_module.NetlinkSocket, "dump", _refuses)
+            with pytest.raises(NotSupported, match="does not tell of its sockets"):
+                kernel.connections(100)
+
+
+def _refuses(*_arguments: object, **_options: object) -> list[bytes]:
+    raise Refused(errno.ENOENT)

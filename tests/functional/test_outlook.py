@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import statistics
 import time
 import typing as t
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _management, _netns, _whatif
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _connections, _management, _netns, _whatif
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import NotPermitted, VerificationError
 from ansible_collections.fleetvpn.routing.plugins.module_utils._management import Watched
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Flow
@@ -26,7 +27,9 @@ from tests.functional.endpoints import (
     GATEWAY,
     IDENTITIES,
     INSIDE,
+    INSIDE6,
     OUTSIDE,
+    OUTSIDE6,
     TUNNEL,
     UPLINK,
     ensure,
@@ -242,3 +245,62 @@ def test_the_management_connection_is_listed_and_what_cannot_be_judged_of_it_is_
         assert any("manages this host is not judged beforehand: 203.0" in line for line in done.warnings)
         ensure(netns)
         assert ensure(netns).values["management"] is None
+
+
+TCP_REPAIR = 19
+
+
+@contextlib.contextmanager
+def connected(netns: str, source: str, to: str, kind: int = socket.SOCK_DGRAM) -> t.Iterator[None]:
+    """A socket of the namespace that is connected; TCP without anybody at the far end."""
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    with _netns.inside(netns):
+        made = socket.socket(family, kind)
+    with made:
+        if kind == socket.SOCK_STREAM:
+            made.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+        made.bind((source, 0))
+        made.connect((to, 7000))
+        yield
+
+
+class TestLiveConnections:
+    @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["udp", "tcp"])
+    @pytest.mark.parametrize(("source", "to"), [(INSIDE, FAR), (INSIDE6, FAR6)])
+    def test_one_that_goes_another_way_is_listed(self, source: str, to: str, kind: int) -> None:
+        """And no other: not the one by the uplink, to this host itself, or a second that no rule can tell from it."""
+        stays = (OUTSIDE6, FAR6) if ":" in source else (OUTSIDE, FAR)
+        with contextlib.ExitStack() as stack:
+            netns = stack.enter_context(namespace(*UPLINK, *TUNNEL))
+            for pair in ((source, to), (source, to), stays, (source, stays[0])):
+                stack.enter_context(connected(netns, *pair, kind))
+            announced, done, again = (ensure(netns, check=True), ensure(netns), ensure(netns))
+            (found,) = announced.values["connections"]
+            assert found["flow"] == f"{to} from {source}"
+            assert (found["before"]["dev"], found["planned"]["dev"], found["unjudged"]) == ("up0", "vpn0", None)
+            assert done.values["connections"] == [found]
+            assert again.values["connections"] == []
+            assert not [line for line in [*announced.warnings, *done.warnings] if "connection" in line]
+
+    def test_one_that_would_have_no_way_is_a_warning(self) -> None:
+        rules = [{"priority": 1000, "from": OUTSIDE, "dport": "7000", "ipproto": "udp", "action": "unreachable"}]
+        with namespace(*UPLINK) as netns, connected(netns, OUTSIDE, FAR), connected(netns, OUTSIDE, "203.0.113.10"):
+            given = {"identities": [], "rules": rules}
+            announced = ensure(netns, check=True, **given)
+            assert [each["planned"]["type"] for each in announced.values["connections"]] == ["unreachable"] * 2
+            (line,) = (line for line in announced.warnings if "no way any more" in line)
+            assert line.count("dport 7000") == 2, "a rule looks at ports, so they are told apart"
+            assert ensure(netns, what_if="skip", **given).values["connections"] == []
+
+    def test_what_is_not_judged_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with namespace(*UPLINK, *TUNNEL) as netns, contextlib.ExitStack() as stack:
+            for last in range(3):
+                stack.enter_context(connected(netns, INSIDE, f"203.0.113.{last + 10}"))
+            monkeypatch.setattr(_connections, "MOST_FLOWS", 2)
+            found = ensure(netns, check=True)
+            assert len(found.values["connections"]) == 2
+            assert "not every live connection is judged: there are 1 more than are asked for" in found.warnings
+            monkeypatch.setattr(_connections, "MOST_SOCKETS", 2)
+            found = ensure(netns, check=True)
+            assert found.values["connections"] == []
+            assert "not every live connection is judged: there are more than 2" in found.warnings
