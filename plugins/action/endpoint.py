@@ -9,13 +9,15 @@ import shlex
 import time
 import typing as t
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible_collections.fleetvpn.routing.plugins.module_utils._controller import PLAY
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import is_this
 
 LOCAL = ("local",)
 SSH = ("ssh", "paramiko_ssh", "libssh")
+TIMEOUT = 30  # that of the module unless said otherwise
 PAUSE = 0.5  # seconds between two attempts to connect
 
 Result = dict[str, t.Any]
@@ -38,8 +40,9 @@ class ActionModule(ActionBase):
         try:
             result.update(self._execute_module(module_name="fleetvpn.routing.endpoint", task_vars=task_vars))
         except AnsibleConnectionFailure as exc:
-            told = "what this task has changed by now is undone by the host itself, unless confirm.by is none"
-            raise AnsibleConnectionFailure(f"{exc}; {told}") from exc
+            raise AnsibleConnectionFailure(f"{exc}; {self._unknown()}") from None  # a cause would be said once more
+        if "module_stdout" in result:  # it was killed, or could not be started: it has not said anything itself
+            result["msg"] = f"{result['msg'].rstrip('.')}; {self._unknown()}"
         waiting = result.get("confirm") or {}
         if waiting.get("state") == "armed":
             result["warnings"] = [*result.get("warnings", []), *self._unseen(result)]
@@ -48,9 +51,10 @@ class ActionModule(ActionBase):
 
     def _refused(self) -> Result | None:
         """A local connection proves nothing: there is no network in it."""
-        confirm, netns = self._task.args.get("confirm") or {}, self._task.args.get("netns")
-        by = confirm.get("by") if isinstance(confirm, dict) else None
-        if self._connection.transport not in LOCAL or (by or ("none" if netns else "reconnect")) != "reconnect":
+        if self._connection.transport not in LOCAL:
+            return None
+        here = is_this(self._task.args.get("netns"))
+        if (self._stated("by") or ("reconnect" if here else "none")) != "reconnect":
             return None
         accepted = "probe, with an address and port that the host must reach, or none"
         return {
@@ -62,6 +66,31 @@ class ActionModule(ActionBase):
             "value": "reconnect",
             "accepted": accepted,
         }
+
+    def _stated(self, key: str) -> t.Any:
+        """What option C(confirm) says, if it is one."""
+        confirm = self._task.args.get("confirm")
+        return confirm.get(key) if isinstance(confirm, dict) else None
+
+    def _unknown(self) -> str:
+        """What to say where nobody knows how far the module came."""
+        if self._stated("by") == "none":
+            return "as confirm.by is none, nothing undoes what it may have changed"
+        from ansible_collections.fleetvpn.routing.plugins.module_utils._confirm import PROGRAM
+        from ansible_collections.fleetvpn.routing.plugins.module_utils._store import store_for
+
+        netns = self._task.args.get("netns")
+        program = store_for(False, netns).root.parent / PROGRAM
+        command = ["python3", "-I", str(program), "confirm", *(["--netns", netns] if netns else [])]
+        unless = " unless confirm.by is none there" if netns and not self._stated("by") else ""
+        return (
+            f"what it may have changed on {self._host()} is armed{unless}: it will be undone in at most"
+            f" {self._stated('timeout') or TIMEOUT} s; to keep it after all, disarm it by hand on that host in time:"
+            f" {shlex.join(command)}"
+        )
+
+    def _host(self) -> str:
+        return str(self._task.delegate_to or self._play_context.remote_addr)
 
     def _unseen(self, result: Result) -> list[str]:
         """That the host did not see by which connection this task came: some ways to become root hide it."""
@@ -78,7 +107,7 @@ class ActionModule(ActionBase):
             try:
                 self._reset()
                 done = self._low_level_execute_command(command)
-            except AnsibleConnectionFailure as exc:
+            except AnsibleError as exc:
                 why = str(exc)
             else:
                 if done["rc"] == 0:
@@ -97,12 +126,12 @@ class ActionModule(ActionBase):
 
     def _failure(self, waiting: Result, why: str, until: float) -> Result:
         left = max(0, round(until - time.monotonic()))
-        host = self._task.delegate_to or self._play_context.remote_addr
-        state = f"is undone in {left} s" if left else "is undone"
+        state = f"will be undone in {left} s" if left else "is being undone now"
+        command = shlex.join(waiting["command"])
         return {
             "failed": True,
-            "msg": f"the change on {host} is made, but a new connection could not confirm it ({why}), so it {state};"
-            f" to keep it after all, run on that host in time: {shlex.join(waiting['command'])}",
+            "msg": f"the change on {self._host()} is armed, and a new connection could not confirm it ({why}):"
+            f" it {state}; to keep it after all, disarm it by hand on that host in time: {command}",
             "error": "VerificationError",
             "field": "confirm",
             "value": waiting["token"],

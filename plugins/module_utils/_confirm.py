@@ -34,6 +34,7 @@ if t.TYPE_CHECKING:
     from ._model.operation import Operation
 
 RECONNECT, PROBE, NONE = ("reconnect", "probe", "none")
+PROGRAM = "fleetvpn-endpoint"  # what confirms and restores, where armed.json is
 _BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -47,10 +48,13 @@ class Terms:
     port: int | None = None
 
     @classmethod
-    def of(cls, params: t.Mapping[str, t.Any], netns: str | None) -> Terms:
-        """From option C(confirm); no controller connects to a namespace, so there it is none. Raises InvalidInput."""
+    def of(cls, params: t.Mapping[str, t.Any], *, connected: bool = True) -> Terms:
+        """From option C(confirm). In a namespace where no controller is C(connected) it is none unless said otherwise.
+
+        Raises InvalidInput.
+        """
         given = {key: value for key, value in params.items() if value is not None}
-        terms = cls(**{"by": RECONNECT if netns is None else NONE, **given})
+        terms = cls(**{"by": RECONNECT if connected else NONE, **given})
         if not 1 <= terms.timeout <= 3600:
             raise InvalidInput("is no time", field="confirm.timeout", value=terms.timeout, accepted="1 to 3600 seconds")
         if terms.address is not None:
@@ -124,7 +128,7 @@ class Window:
         self, folder: pathlib.Path, netns: str | None, *, owner: int = 0, build: t.Callable[[], bytes] | None = None
     ) -> None:
         self._file = folder / "armed.json"
-        self._program = folder / "fleetvpn-endpoint"
+        self._program = folder / PROGRAM
         self._netns = netns
         self._owner = owner
         self._build = build

@@ -20,6 +20,7 @@ from ._host import due, install, program
 from ._model import fields
 from ._model.guard import FAMILY, Guard
 from ._model.operation import with_owner
+from ._netns import is_this
 from ._record import end_of, guard_of, has_ended
 from ._store import check_name, store_for
 from ._surroundings import Host
@@ -87,7 +88,7 @@ def _request(context: Context) -> Request:
         adopt=params["adopt"],
         dry_run=context.check_mode,
         what_if=params["what_if"],
-        terms=Terms.of(params["confirm"] or {}, context.netns),
+        terms=Terms.of(params["confirm"] or {}, connected=is_this(context.netns)),
         meta={**author(), "declared": fields.now().isoformat(), "prune": params["prune"]},
     )
 

@@ -62,10 +62,21 @@ def _unshare() -> None:
     raise NotSupported(f"cannot make a network namespace: {os.strerror(number)}")
 
 
-def _namespace(netns: str) -> t.BinaryIO:
-    path = netns if "/" in netns else os.path.join(NETNS_DIRECTORY, netns)
+def is_this(netns: str | None) -> bool:
+    """Whether that is the namespace that the calling thread is in: not if it is none, or may not be looked at."""
     try:
-        return open(path, "rb")
+        return netns is None or os.path.samestat(os.stat(_path(netns)), os.stat(THIS_NETNS))
+    except (OSError, ValueError):
+        return False
+
+
+def _path(netns: str) -> str:
+    return netns if "/" in netns else os.path.join(NETNS_DIRECTORY, netns)
+
+
+def _namespace(netns: str) -> t.BinaryIO:
+    try:
+        return open(_path(netns), "rb")
     except PermissionError as exc:
         raise NotPermitted("entering a namespace needs root", field="netns", value=netns) from exc
     except (OSError, ValueError) as exc:

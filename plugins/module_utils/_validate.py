@@ -37,7 +37,7 @@ def foresee(params: Params) -> list[dict[str, t.Any]]:
     Raises InvalidInput for all that the module refuses without looking at its host.
     """
     check_name(params["set"])
-    Terms.of(params["confirm"] or {}, params["netns"])
+    Terms.of(params["confirm"] or {})
     given = {} if params["state"] == "absent" else declared(params)
     numbers = choose_numbers(given.get("numbers") or {}, None, {})
     declaration = parse_declaration(params["set"], given, numbers, NO_NAMES.table)

@@ -345,7 +345,8 @@ options:
             confirms by it. It costs one round trip if something has changed in the kernel, and nothing otherwise.
           - V(probe) reaches O(confirm.port) at O(confirm.address) from the host itself. It needs no controller, and
             serves C(ansible-pull), local connections, and hosts that ask for a one-time password.
-          - V(none) does not confirm, and is the default with O(netns).
+          - V(none) does not confirm, and is the default if O(netns) names another namespace than that of the
+            connection.
           - A local connection is refused with V(reconnect), since it proves nothing.
         type: str
         choices: [reconnect, probe, none]

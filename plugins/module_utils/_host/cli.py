@@ -133,7 +133,7 @@ def _check(netns: str | None) -> int:
 
 
 def _rollback(given: argparse.Namespace) -> int:
-    terms = Terms() if given.timeout is None else Terms.of({"timeout": given.timeout}, None)
+    terms = Terms() if given.timeout is None else Terms.of({"timeout": given.timeout})
     with open_kernel(given.netns) as kernel:
         done = older.roll_back(kernel, given.netns, given.set, given.generation, terms)
     if done.command is None:

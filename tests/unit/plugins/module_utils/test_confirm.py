@@ -17,6 +17,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Co
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import is_this
 from ansible_collections.fleetvpn.routing.plugins.module_utils._record import operations_from, operations_of
 from ansible_collections.fleetvpn.routing.plugins.module_utils._store import Store
 
@@ -38,18 +39,25 @@ def test_operations_come_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "netns", "by"),
+    ("params", "connected", "by"),
     [
-        ({}, None, "reconnect"),
-        ({}, "blue", "none"),
-        ({"by": "reconnect"}, "blue", "reconnect"),
-        ({"by": "none"}, None, "none"),
+        ({}, True, "reconnect"),
+        ({}, False, "none"),
+        ({"by": "reconnect"}, False, "reconnect"),
+        ({"by": "none"}, True, "none"),
     ],
 )
-def test_in_a_namespace_of_its_own_nothing_is_confirmed_unless_asked(
-    params: dict[str, t.Any], netns: str | None, by: str
+def test_where_nobody_is_connected_nothing_is_confirmed_unless_asked(
+    params: dict[str, t.Any], connected: bool, by: str
 ) -> None:
-    assert Terms.of({"timeout": 30, "address": None, **params}, netns).by == by
+    assert Terms.of({"timeout": 30, "address": None, **params}, connected=connected).by == by
+
+
+@pytest.mark.parametrize(
+    ("netns", "this"), [(None, True), ("/proc/self/ns/net", True), ("/proc/self/ns/mnt", False), ("no such", False)]
+)
+def test_a_namespace_is_that_of_the_connection_by_what_it_is(netns: str | None, this: bool) -> None:
+    assert is_this(netns) == this
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,7 @@ def test_in_a_namespace_of_its_own_nothing_is_confirmed_unless_asked(
 )
 def test_what_cannot_be_is_refused(params: dict[str, t.Any], field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        Terms.of(params, None)
+        Terms.of(params)
     assert caught.value.field == field
 
 
