@@ -112,7 +112,8 @@ class ActionModule(ActionBase):
             else:
                 if done["rc"] == 0:
                     return {"confirm": {**waiting, "state": "confirmed"}}
-                return self._failure(waiting, (done["stderr"] or done["stdout"]).strip(), until)
+                # With a terminal the host's words come by stdout, and by stderr what ssh itself says.
+                return self._failure(waiting, (done["stdout"] or done["stderr"]).strip(), until)
             if time.monotonic() + PAUSE > until:
                 return self._failure(waiting, why, until)
             time.sleep(PAUSE)

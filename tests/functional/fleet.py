@@ -11,6 +11,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 import typing as t
 
 import pyroute2
@@ -59,6 +61,34 @@ class Told:
         return self.results[host]
 
 
+class Clock(threading.Thread):
+    """When changes were armed, and when they were gone, by client."""
+
+    def __init__(self, clients: t.Sequence[Client]) -> None:
+        super().__init__(daemon=True)
+        self._files = {c.name: pathlib.Path(f"/proc/{c.host.pid}/root/run/fleetvpn/armed.json") for c in clients}
+        self.armed: dict[str, float] = {}
+        self.gone: dict[str, float] = {}
+        self._stop_it = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_it.wait(0.02):
+            for name, file in self._files.items():
+                there = file.exists()
+                if there:
+                    self.armed.setdefault(name, time.monotonic())
+                elif name in self.armed:
+                    self.gone.setdefault(name, time.monotonic())
+
+    def __enter__(self) -> Clock:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop_it.set()
+        self.join()
+
+
 class Fleet:
     """A controller in the Internet, and clients that run sshd."""
 
@@ -87,6 +117,25 @@ class Fleet:
         seconds: int = 10,
     ) -> Told:
         """Run one task, the endpoint of variable C(plan) unless said otherwise, on hosts given with their variables."""
+        command, environment = self._prepared(hosts, task, forks, seconds)
+        done = self.lab.outside.run(command, env=environment, check=False, timeout=300)
+        return _told(done.stdout, done.stdout + done.stderr)
+
+    def begin(self, hosts: t.Mapping[str, t.Mapping[str, t.Any]]) -> subprocess.Popen[str]:
+        """The same, begun and not waited for."""
+        command, environment = self._prepared(hosts, None, 50, 10)
+        return self.lab.outside.popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def _prepared(
+        self,
+        hosts: t.Mapping[str, t.Mapping[str, t.Any]],
+        task: t.Mapping[str, t.Any] | None,
+        forks: int,
+        seconds: int,
+    ) -> tuple[list[str], dict[str, str]]:
+        """A command line and its environment."""
         inventory, playbook = self._directory / "inventory.json", self._directory / "site.yml"
         inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": self._variables()}}))
         whole = {
@@ -102,19 +151,14 @@ class Fleet:
             "ANSIBLE_HOME": str(self._directory / "home"),
             "ANSIBLE_HOST_KEY_CHECKING": "0",
             "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=/dev/null",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._sockets),
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
             "ANSIBLE_TIMEOUT": str(seconds),
             "ANSIBLE_NOCOLOR": "1",
         }
         command = [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook, "-f", forks]
-        done = self.lab.outside.run([str(each) for each in command], env=environment, check=False, timeout=300)
-        text = done.stdout + done.stderr
-        try:
-            found = json.loads(done.stdout[done.stdout.index("{") :])
-        except ValueError:
-            raise AssertionError(text) from None
-        return Told(found["plays"][0]["tasks"][-1]["hosts"], text)
+        return [str(each) for each in command], environment
 
     def works(self, clients: t.Sequence[Client]) -> set[str]:
         """The clients that can be reached by a new connection."""
@@ -133,6 +177,14 @@ class Fleet:
         }
 
 
+def _told(output: str, text: str) -> Told:
+    try:
+        found = json.loads(output[output.index("{") :])
+    except ValueError:
+        raise AssertionError(text) from None
+    return Told(found["plays"][0]["tasks"][-1]["hosts"], text)
+
+
 def outside(client: Client, **variables: t.Any) -> dict[str, t.Any]:
     """A client by its outside address."""
     return {"ansible_host": client.outside[0], **variables}
@@ -143,7 +195,17 @@ def inside(client: Client, **variables: t.Any) -> dict[str, t.Any]:
     return {"ansible_host": client.inside[0], **variables}
 
 
-_OPTIONS = ("identities", "rules", "routes", "set", "confirm", "what_if", "state")
+def state(client: Client) -> list[str]:
+    """Rules, routes, groups, records and names of a host."""
+    listed = client.host.shell(
+        "for f in -4 -6; do ip $f -N rule show; ip $f -N route show table all; done"
+        "; ip -o link show | grep -o 'group [a-z0-9]*'"
+        "; cat /etc/fleetvpn/sets.d/*.json /etc/iproute2/rt_tables.d/*.conf 2>/dev/null || true"
+    )
+    return listed.splitlines()
+
+
+_OPTIONS = ("identities", "rules", "routes", "set", "confirm", "what_if", "state", "netns")
 ENDPOINT: dict[str, t.Any] = {
     "fleetvpn.routing.endpoint": {name: f"{{{{ plan.{name} | default(omit) }}}}" for name in _OPTIONS}
 }

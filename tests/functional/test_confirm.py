@@ -218,6 +218,25 @@ class TestKilled:
         undone(host, before, 20)
 
 
+class TestFailedWrite:
+    def test_what_cannot_be_written_down_is_undone(self, host: Host) -> None:
+        """The records are on a file system that takes nothing any more within the window, and for good."""
+        host.shell("mkdir -p /etc/fleetvpn && mount -t tmpfs -o size=64k none /etc/fleetvpn")
+        declare(host)
+        before = state(host)
+        made = declare(host, identities=MORE, confirm={"by": "reconnect", "timeout": ENOUGH})
+        host.run(["mount", "-o", "remount,ro", "/etc/fleetvpn"])
+        done = host.run(made["confirm"]["command"], check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+        eventually(lambda: not waits(host), ENOUGH + 10)
+        host.run(["flock", LOCK, "true"], check=False)
+        pending = f"{onhost.SETS}/main.pending"  # which could not be removed
+        assert [line for line in state(host) if line != pending] == before
+        host.run(["mount", "-o", "remount,rw", "/etc/fleetvpn"])
+        assert not declare(host).get("failed")
+        assert not seen(host, pending).exists()
+
+
 class TestWatch:
     def test_it_holds_to_the_new_state_and_then_to_the_earlier_one(self, host: Host) -> None:
         declare(host)

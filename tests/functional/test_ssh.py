@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import threading
 import time
 import typing as t
 
 import pytest
 
-from tests.functional.fleet import Fleet, inside, outside
+from tests.functional.fleet import Clock, Fleet, inside, outside, state
 from tests.lab import Lab
 from tests.lab import addresses as plan
 from tests.lab.tunnel import Client
@@ -136,44 +134,6 @@ def filled(value: t.Any, client: Client) -> t.Any:
 def said(result: dict[str, t.Any]) -> str:
     """What a result says, in short."""
     return f"{result.get('msg')} {result.get('confirm')} {result.get('warnings')}"
-
-
-def state(client: Client) -> list[str]:
-    """Rules, routes, groups, records and names of a host."""
-    listed = client.host.shell(
-        "for f in -4 -6; do ip $f -N rule show; ip $f -N route show table all; done"
-        "; ip -o link show | grep -o 'group [a-z0-9]*'"
-        "; cat /etc/fleetvpn/sets.d/*.json /etc/iproute2/rt_tables.d/*.conf 2>/dev/null || true"
-    )
-    return listed.splitlines()
-
-
-class Clock(threading.Thread):
-    """When changes were armed, and when they were gone, by client."""
-
-    def __init__(self, clients: t.Sequence[Client]) -> None:
-        super().__init__(daemon=True)
-        self._files = {c.name: pathlib.Path(f"/proc/{c.host.pid}/root/run/fleetvpn/armed.json") for c in clients}
-        self.armed: dict[str, float] = {}
-        self.gone: dict[str, float] = {}
-        self._stop_it = threading.Event()
-
-    def run(self) -> None:
-        while not self._stop_it.wait(0.02):
-            for name, file in self._files.items():
-                there = file.exists()
-                if there:
-                    self.armed.setdefault(name, time.monotonic())
-                elif name in self.armed:
-                    self.gone.setdefault(name, time.monotonic())
-
-    def __enter__(self) -> Clock:
-        self.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._stop_it.set()
-        self.join()
 
 
 class TestHarmless:
