@@ -160,6 +160,14 @@ class Fleet:
         command = [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook, "-f", forks]
         return [str(each) for each in command], environment
 
+    def jump(self, client: Client) -> str:
+        """What ssh has to be told so that it goes through a client, which heeds only a file of settings."""
+        settings = self._directory / "ssh_config"
+        settings.write_text(
+            f"IdentityFile {self._directory}/key\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n"
+        )
+        return f"-F {settings} -o ProxyJump={USER}@{client.outside[0]}"
+
     def works(self, clients: t.Sequence[Client]) -> set[str]:
         """The clients that can be reached by a new connection."""
         asked = self.play({client.name: outside(client) for client in clients}, task={"ansible.builtin.ping": None})
@@ -205,7 +213,4 @@ def state(client: Client) -> list[str]:
     return listed.splitlines()
 
 
-_OPTIONS = ("identities", "rules", "routes", "set", "confirm", "what_if", "state", "netns")
-ENDPOINT: dict[str, t.Any] = {
-    "fleetvpn.routing.endpoint": {name: f"{{{{ plan.{name} | default(omit) }}}}" for name in _OPTIONS}
-}
+ENDPOINT: dict[str, t.Any] = {"fleetvpn.routing.endpoint": "{{ plan }}"}

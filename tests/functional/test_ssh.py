@@ -48,6 +48,11 @@ def uplink(**changed: t.Any) -> dict[str, t.Any]:
     return {"identities": [{**OUTSIDE, **changed}, INSIDE]}
 
 
+def inner(**changed: t.Any) -> dict[str, t.Any]:
+    """Or a tunnel."""
+    return {"identities": [OUTSIDE, {**INSIDE, **changed}]}
+
+
 # What the kernel can know, with what it says. O stands for the host's outside address.
 KNOWN: dict[str, dict[str, t.Any]] = {
     "backstop on the management address": rule(**{"from": "O", "action": "unreachable"}),
@@ -97,10 +102,52 @@ REAL: dict[str, dict[str, t.Any]] = {
     "a neighbour that drops, without a tunnel": {"identities": [{**OUTSIDE, "gateway": [NEIGHBOUR]}]},
 }
 CUTTING = {**KNOWN, **REAL}
+# What leaves the controller its way, each another change of the good declaration. Clients whose numbers leave 1 when
+# divided by 3, and those of BY_INSIDE, have a full tunnel, and answer at O only by the identity outside.
+HARMLESS: dict[str, dict[str, t.Any]] = {
+    "the inside identity goes": {"identities": [OUTSIDE]},
+    "pools are added": inner(pools=["10.9.0.0/16"]),
+    "the outside identity goes": {"identities": [INSIDE]},
+    "an identity is added": {
+        "identities": [OUTSIDE, INSIDE, {"name": "more", "interface": ["vpn0"], "addresses": ["10.8.0.9"]}]
+    },
+    "an identity is renamed": inner(name="corporate"),
+    "the set goes": {"state": "absent"},
+    "no backstop inside": inner(backstop=False),
+    "no backstop outside": uplink(backstop=False),
+    "only IPv4 inside": inner(families=["ipv4"]),
+    "only IPv4 outside": uplink(families=["ipv4"]),
+    "other priorities": {**BASE, "numbers": {"priority_base": 3000}},
+    "another priority of one": uplink(priority=2250),
+    "other tables": {**BASE, "numbers": {"table_base": 3000}},
+    "another table of one": uplink(table="2500"),
+    "another protocol": {**BASE, "numbers": {"protocol": 152}},
+    "a table with a name": {**BASE, "tables": [{"name": "spare", "id": 2600}]},
+    "the router by its address": uplink(gateway=[ROUTER]),
+    "an MTU outside": uplink(mtu=1400),
+    "destinations inside": inner(destinations=["10.9.0.0/16"]),
+    "a rule for others": rule(**{"from": "10.7.0.0/16", "action": "unreachable"}),
+    "a rule for UDP": rule(ipproto="udp", dport="4500", table="main"),
+    "a rule for another user": rule(uidrange="4999-4999", action="prohibit"),
+    "a rule for a mark": rule(fwmark="0x7/0xff", action="blackhole"),
+    "a rule that does nothing": rule(action="nop"),
+    "a jump to it": {
+        **BASE,
+        "rules": [
+            {"priority": 100, "family": "ipv4", "goto": 110, "action": "goto"},
+            {"priority": 110, "family": "ipv4", "action": "nop"},
+        ],
+    },
+    "main without defaults first": rule(table="main", suppress_prefixlength=0),
+    "a route to elsewhere": {**BASE, "routes": [{"dst": "10.7.0.0/16", "gateway": SECOND}]},
+    "an unreachable net": {**BASE, "routes": [{"dst": "10.7.0.0/16", "type": "unreachable"}]},
+    "the second router in another table": {**BASE, "routes": [{"dst": "default", "gateway": SECOND, "table": "900"}]},
+    "sources of any device": {**BASE, "strict_egress": "any"},
+}
 
 
 def test_there_are_thirty() -> None:
-    assert len(CUTTING) == 30
+    assert (len(CUTTING), len(HARMLESS)) == (30, 30)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +184,7 @@ def said(result: dict[str, t.Any]) -> str:
 
 
 class TestHarmless:
-    """Thirty plans that leave the controller its way, in several ways of being connected."""
+    """Plans that leave the controller its way, in several ways of being connected; then thirty different ones."""
 
     def test_outside_asymmetric_before_and_symmetric_after(self, fleet: Fleet) -> None:
         clients = fleet.lab.clients[:18]
@@ -164,11 +211,8 @@ class TestHarmless:
         assert {told.of(client.name)["confirm"]["state"] for client in clients} == {"confirmed"}
 
     def test_through_a_jump_host(self, fleet: Fleet) -> None:
-        jump = f"fvt@{fleet.lab.clients[0].outside[0]}"
-        key = fleet._directory / "key"
-        options = f"-o IdentityFile={key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
         # With a socket of its own: later tests are to find no connection that comes from the jump host.
-        through = f"-o ControlPath={fleet._directory}/jump-%h -o ProxyCommand='ssh {options} -W %h:%p {jump}'"
+        through = f"{fleet.jump(fleet.lab.clients[0])} -o ControlPath={fleet._directory}/jump-%h"
         clients = fleet.lab.clients[24:27]
         told = fleet.play({c.name: outside(c, plan=BASE, ansible_ssh_common_args=through) for c in clients})
         assert {told.of(client.name)["confirm"]["state"] for client in clients} == {"confirmed"}
@@ -205,6 +249,15 @@ class TestHarmless:
         told = fleet.play({client.name: outside(client, plan=BASE) for client in clients})
         assert not any(told.of(client.name)["changed"] for client in clients)
         assert all(fleet.connections(client) - earlier <= 1 for client, earlier in zip(clients, before, strict=True))
+
+    def test_thirty_different_ones(self, fleet: Fleet) -> None:
+        asked = dict(zip(HARMLESS, fleet.lab.clients, strict=True))
+        told = fleet.play({client.name: outside(client, plan=HARMLESS[name]) for name, client in asked.items()})
+        results = {name: told.of(client.name) for name, client in asked.items()}
+        assert {
+            name: said(r) for name, r in results.items() if (r.get("confirm") or {}).get("state") != "confirmed"
+        } == {}
+        assert fleet.works(fleet.lab.clients) == {client.name for client in fleet.lab.clients}
 
 
 class TestCutting:
