@@ -34,8 +34,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 FAST := lint types docs-lint unit
 CHECKS := sanity $(FAST) docs build import-check
 STEPS := checks functional functional-alone functional-oldest integration molecule
-LONG := functional-long molecule-types
-MATRIX := matrix-kernel matrix-controllers matrix-next matrix-hosts
+LONG := functional-long molecule-types demo
+MATRIX := matrix-kernel matrix-controllers matrix-next matrix-hosts matrix-newcomer
 
 .PHONY: help
 help: ## This list
@@ -146,6 +146,10 @@ matrix-hosts: root setup $(WHEELS)/.done ## Molecule on Debian 13, sid, and 11 w
 	FLEETVPN_SUITE=bullseye tests/tools/image.sh build
 	FLEETVPN_SUITE=bullseye FLEETVPN_PYROUTE2_WHEEL=$$(echo $(CURDIR)/$(WHEELS)/pyroute2-*.whl) \
 		tests/tools/molecule.sh test --scenario-name openvpn
+
+.PHONY: matrix-newcomer
+matrix-newcomer: root setup ## README and "Start here", typed as they stand, on a fresh Debian 12 and 13 (root)
+	for suite in bookworm trixie; do FLEETVPN_SUITE=$$suite pytest tests/newcomer; done
 
 .PHONY: bench
 bench: root setup ## What it costs, against ping, ip and pyroute2, into bench/results.json (root; on an idle machine)

@@ -10,9 +10,11 @@ import re
 import textwrap
 import typing as t
 
-GUIDES = pathlib.Path(__file__).parents[2] / "docs" / "docsite" / "rst"
+_REPOSITORY = pathlib.Path(__file__).parents[2]
+GUIDES = _REPOSITORY / "docs" / "docsite" / "rst"
 _BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
-_FILE = re.compile(r"# ([\w/]+\.(?:yml|cfg))\n")
+_README_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# ([\w/]+\.(?:yml|cfg|ini))\n")
 
 
 def blocks(guide: str, heading: str = "") -> t.Iterator[tuple[str, str]]:
@@ -25,9 +27,20 @@ def blocks(guide: str, heading: str = "") -> t.Iterator[tuple[str, str]]:
         yield kind, textwrap.dedent(block)
 
 
+def readme_blocks() -> list[tuple[str, str]]:
+    """The same of the README."""
+    return _README_BLOCK.findall((_REPOSITORY / "README.md").read_text(encoding="utf-8"))
+
+
+def file_of(text: str) -> str:
+    """The path that the first line of a piece of code gives, if it is a file."""
+    found = _FILE.match(text)
+    return found[1] if found else ""
+
+
 def files(guide: str) -> dict[str, str]:
-    """The files that a guide shows, by the path that their first line gives."""
-    return {found[1]: text for _kind, text in blocks(guide) if (found := _FILE.match(text))}
+    """The files that a guide shows, by their paths."""
+    return {path: text for _kind, text in blocks(guide) if (path := file_of(text))}
 
 
 def write(guide: str, directory: pathlib.Path) -> None:

@@ -12,11 +12,16 @@
 # one of them needs, wireguard or, since bullseye has no WireGuard in user space, openvpn; trixie also has what the tests with
 # marker `controller` need.
 #
+# With FLEETVPN_FRESH=yes it is a host as a newcomer has it: SSH and VPNs, but nothing that the collection needs. What it may
+# install lies in /srv/debian, an archive like Debian's, since containers have no network.
+#
 # The tag is a digest of this file: a changed package list is a new image, an unchanged one is never built twice.
 set -euo pipefail
 
 readonly suite=${FLEETVPN_SUITE:-bookworm}
-readonly repository=localhost/fleetvpn-$suite
+readonly fresh=${FLEETVPN_FRESH:-}
+readonly repository=localhost/fleetvpn-${fresh:+fresh-}$suite
+readonly archive=srv/debian
 
 # libpam-systemd must be named: debootstrap does not resolve polkitd's "default-logind | logind" and would leave
 # polkitd and network-manager unconfigured, with warnings only.
@@ -26,7 +31,15 @@ packages=(
     iproute2 nftables conntrack iputils-ping tcpdump
 )
 disabled=()
-case $suite in
+archived=()
+case ${fresh:+fresh-}$suite in
+    fresh-*)
+        packages=(
+            systemd systemd-sysv libpam-systemd dbus procps iproute2 iputils-ping ca-certificates
+            openssh-server sudo python3 wireguard-tools wireguard-go openvpn openssl
+        )
+        archived=(nftables python3-apt python3-pyroute2 python3-venv)
+        ;;
     bookworm)
         packages+=(
             wireguard-tools wireguard-go openvpn openssl ocserv openconnect vpnc-scripts ppp tinc nebula
@@ -82,7 +95,24 @@ make_rootfs() {
     test -z "$(chroot "$rootfs" dpkg --audit | tee /dev/stderr)"
     # A scenario that wants one of them enables it; by default nothing configures a device, or listens, unasked.
     [ ${#disabled[@]} -eq 0 ] || chroot "$rootfs" systemctl disable "${disabled[@]}"
-    rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/*
+    rm -rf "$rootfs"/var/cache/apt/archives/*.deb
+    [ ${#archived[@]} -eq 0 ] || make_archive "$rootfs"
+    rm -rf "$rootfs"/var/lib/apt/lists/*
+}
+
+# Has the packages and what they depend on, and is the only one that apt knows from then on.
+make_archive() {
+    local rootfs=$1 package
+    chroot "$rootfs" apt-get update --quiet=2
+    chroot "$rootfs" apt-get install --quiet=2 --yes --download-only "${archived[@]}"
+    mkdir -p "$rootfs/$archive"
+    mv "$rootfs"/var/cache/apt/archives/*.deb "$rootfs/$archive"
+    for package in "$rootfs/$archive"/*.deb; do
+        dpkg-deb --field "$package"
+        printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "${package##*/}" "$(stat --format %s "$package")" \
+            "$(sha256sum < "$package" | cut -d " " -f 1)"
+    done > "$rootfs/$archive/Packages"
+    echo "deb [trusted=yes] file:/$archive ./" > "$rootfs/etc/apt/sources.list"
 }
 
 build() {

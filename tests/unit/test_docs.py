@@ -9,10 +9,11 @@ That the guides show what a host shows is for tests/functional/test_guides.py.
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
+import sys
 import textwrap
 import typing as t
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.fleetvpn.routing.plugins.module_utils._host.cli import _parser as build_parser
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host.release import TESTED
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Numbers
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
@@ -344,6 +346,99 @@ class TestNumbers:
         between = re.search(r"^PYROUTE2 := (.*)$", read(ROOT / "Makefile"), re.MULTILINE)
         assert between
         assert [version for version in between[1].split() if version not in rows[0][1]] == []
+
+
+def loaded(name: str) -> t.Any:
+    """One of the tools, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "tools" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def typed(path: Path) -> t.Iterator[list[str]]:
+    """The command lines of the program on hosts that a text shows, in its pieces of code and in its sentences."""
+    text = " ".join(read(path).split())
+    found = re.findall(r"^ *\$ (fleetvpn-endpoint .*)$", read(path), re.MULTILINE)
+    found += re.findall(r"`(fleetvpn-endpoint [^`]+)`", text)
+    for line in found:
+        yield shlex.split(line)[1:]
+
+
+class TestTableOfExamples:
+    """CONTRIBUTING says which test runs the examples of which page."""
+
+    def rows(self) -> dict[str, list[str]]:
+        table = read(ROOT / "CONTRIBUTING.md").partition("## Examples and the tests")[2].partition("\n## ")[0]
+        rows = [
+            [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")
+        ]
+        return {row[0].strip("`"): row[1:] for row in rows}
+
+    def test_has_every_page_with_examples(self) -> None:
+        pages = [path for path in TEXTS if re.search(r"^(```\w|\.\. code-block)", read(path), re.MULTILINE)]
+        assert sorted(self.rows()) == sorted(map(name_of, pages))
+        assert [page for page, cells in self.rows().items() if not any(cells)] == []
+
+    def test_names_tests_that_take_them_from_the_page(self) -> None:
+        for page, (taken, _like, _not) in self.rows().items():
+            for test in re.findall(r"`(tests/[^`]+)`", taken):
+                assert Path(page).name in read(ROOT / test) or page == "README.md"
+
+
+class TestReference:
+    """Its pages are what the source says, and what other texts say of commands and variables is there."""
+
+    REFERENCE = loaded("reference")
+
+    def test_is_current(self) -> None:
+        """tests/tools/reference.py writes it. Each Python has its own way to break the lines of a help."""
+        for page, text in self.REFERENCE.current().items():
+            assert read(page).split() == text.split(), f"{page.name}: run tests/tools/reference.py"
+
+    @pytest.mark.parametrize("name", PLAYBOOKS)
+    def test_variables_of_a_playbook_are_those_it_asks_for(self, name: str) -> None:
+        path = ROOT / f"playbooks/{name}.yml"
+        plays = read(path).partition("\n- ")[2]
+        asked = set(re.findall(rf"(?<![.\w])({name}_\w+) (?:\| default|is defined)", plays))
+        told = {variable.name: variable.default for variable in self.REFERENCE.playbook(path).variables}
+        assert set(told) == asked
+        for variable, default in re.findall(rf"(?<![.\w])({name}_\w+) \| default\(([^()]*)\)", plays):
+            missing = [word for word in re.findall(r"(?<![\w])[\w.%-]+", default) if word not in str(told[variable])]
+            assert [word for word in missing if not word.startswith("__")] == []
+
+    def test_every_command_of_the_program_has_its_exit_status(self) -> None:
+        table = (
+            read(ROOT / "docs/docsite/rst/reference_program.rst").partition("Exit status\n")[2].partition("Examples")[0]
+        )
+        rows = re.findall(r"^   \* - (``.*)$", table, re.MULTILINE)
+        named = {each.split()[0] for row in rows for each in re.findall(r"``([^`]+)``", row)}
+        assert named == set(self.REFERENCE.commands())
+
+    def test_every_command_of_the_program_is_explained(self) -> None:
+        named = re.findall(r"^\| `(\w+)[^`]*` \| ", read(ROOT / "docs/on-host.md"), re.MULTILINE)
+        assert set(self.REFERENCE.commands()) <= set(named)
+
+    @pytest.mark.parametrize("path", TEXTS, ids=name_of)
+    def test_command_lines_are_taken_by_the_program(self, path: Path) -> None:
+        """A command by itself may be its name only."""
+        names = self.REFERENCE.commands()
+        for command, *arguments in typed(path):
+            assert command in names
+            if arguments:
+                build_parser().parse_args([command, *arguments])
+
+    @pytest.mark.parametrize("path", TEXTS, ids=name_of)
+    def test_variables_of_playbooks_exist(self, path: Path) -> None:
+        known = {
+            each.name
+            for name in PLAYBOOKS
+            for each in self.REFERENCE.playbook(ROOT / f"playbooks/{name}.yml").variables
+        }
+        assert set(re.findall(r" -e (\w+)=", read(path))) <= known
 
 
 class TestLayers:
