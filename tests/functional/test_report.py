@@ -16,7 +16,6 @@ from tests.functional.browser import Browser
 from tests.unit.plugins.filter.answers import HOSTILE, everywhere, host
 
 CHROMIUM = browser.find()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: chromium-headless-shell)")
 
 COUNT = 1000
 BAD = {7: "wrong", 70: "wrong", 700: "wrong", 8: "drifted", 80: "pending"}
@@ -39,7 +38,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def page(path: pathlib.Path, tmp_path: pathlib.Path) -> t.Iterator[Browser]:
-    assert CHROMIUM
+    assert CHROMIUM, "needs Chromium (Debian: chromium-headless-shell), which `make setup` installs"
     with Browser(CHROMIUM, tmp_path) as made:
         made.open(path)
         yield made
