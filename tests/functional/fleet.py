@@ -213,4 +213,18 @@ def state(client: Client) -> list[str]:
     return listed.splitlines()
 
 
-ENDPOINT: dict[str, t.Any] = {"fleetvpn.routing.endpoint": "{{ plan }}"}
+_OPTIONS = (
+    "identities",
+    "tables",
+    "rules",
+    "routes",
+    "set",
+    "numbers",
+    "confirm",
+    "what_if",
+    "state",
+    "netns",
+)
+ENDPOINT: dict[str, t.Any] = {
+    "fleetvpn.routing.endpoint": {name: f"{{{{ plan.{name} | default(omit) }}}}" for name in _OPTIONS}
+}

@@ -109,7 +109,7 @@ HARMLESS: dict[str, dict[str, t.Any]] = {
     "pools are added": inner(pools=["10.9.0.0/16"]),
     "the outside identity goes": {"identities": [INSIDE]},
     "an identity is added": {
-        "identities": [OUTSIDE, INSIDE, {"name": "more", "interface": ["vpn0"], "addresses": ["10.8.0.9"]}]
+        "identities": [OUTSIDE, INSIDE, {"name": "more", "interface": ["vpn9"], "gateway": ["none"]}]
     },
     "an identity is renamed": inner(name="corporate"),
     "the set goes": {"state": "absent"},
@@ -119,12 +119,15 @@ HARMLESS: dict[str, dict[str, t.Any]] = {
     "only IPv4 outside": uplink(families=["ipv4"]),
     "other priorities": {**BASE, "numbers": {"priority_base": 3000}},
     "another priority of one": uplink(priority=2250),
-    "other tables": {**BASE, "numbers": {"table_base": 3000}},
+    "another table inside": inner(table="2600"),
     "another table of one": uplink(table="2500"),
-    "another protocol": {**BASE, "numbers": {"protocol": 152}},
-    "a table with a name": {**BASE, "tables": [{"name": "spare", "id": 2600}]},
-    "the router by its address": uplink(gateway=[ROUTER]),
-    "an MTU outside": uplink(mtu=1400),
+    "another table and priority inside": inner(table="2600", priority=2350),
+    "a prohibited net": {**BASE, "routes": [{"dst": "10.7.0.0/16", "type": "prohibit"}]},
+    "two ways to elsewhere": {
+        **BASE,
+        "routes": [{"dst": "10.7.0.0/16", "nexthops": [{"gateway": g, "dev": "up0"} for g in (ROUTER, SECOND)]}],
+    },
+    "another port": rule(ipproto="tcp", sport="8443", action="unreachable"),
     "destinations inside": inner(destinations=["10.9.0.0/16"]),
     "a rule for others": rule(**{"from": "10.7.0.0/16", "action": "unreachable"}),
     "a rule for UDP": rule(ipproto="udp", dport="4500", table="main"),
@@ -138,11 +141,14 @@ HARMLESS: dict[str, dict[str, t.Any]] = {
             {"priority": 110, "family": "ipv4", "action": "nop"},
         ],
     },
-    "main without defaults first": rule(table="main", suppress_prefixlength=0),
+    "main without defaults first, for elsewhere": rule(to="10.7.0.0/16", table="main", suppress_prefixlength=0),
     "a route to elsewhere": {**BASE, "routes": [{"dst": "10.7.0.0/16", "gateway": SECOND}]},
     "an unreachable net": {**BASE, "routes": [{"dst": "10.7.0.0/16", "type": "unreachable"}]},
     "the second router in another table": {**BASE, "routes": [{"dst": "default", "gateway": SECOND, "table": "900"}]},
-    "sources of any device": {**BASE, "strict_egress": "any"},
+    "a blackhole in another table": {
+        **BASE,
+        "routes": [{"family": "ipv4", "dst": "default", "type": "blackhole", "table": "900"}],
+    },
 }
 
 
@@ -251,6 +257,7 @@ class TestHarmless:
         assert all(fleet.connections(client) - earlier <= 1 for client, earlier in zip(clients, before, strict=True))
 
     def test_thirty_different_ones(self, fleet: Fleet) -> None:
+        fleet.play({client.name: outside(client, plan=BASE) for client in fleet.lab.clients})
         asked = dict(zip(HARMLESS, fleet.lab.clients, strict=True))
         told = fleet.play({client.name: outside(client, plan=HARMLESS[name]) for name, client in asked.items()})
         results = {name: told.of(client.name) for name, client in asked.items()}
