@@ -14,6 +14,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := build/venv
 IMPORTER := build/galaxy-importer
 DOCS := build/docs-env
+NOX := build/nox
 OLDEST := build/pyroute2-oldest
 # Between the oldest and that of the tools, which `make functional` runs with.
 PYROUTE2 := 0.7.12 0.8.1
@@ -67,7 +68,7 @@ checks: setup ## All that needs neither root nor a kernel, two at a time
 	$(MAKE) --jobs 2 --keep-going --output-sync=target $(CHECKS)
 
 .PHONY: lint
-lint: setup ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lint
+lint: setup $(NOX)/.done ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lint, nox sessions
 	ruff check
 	ruff format --check
 	vermin --quiet --no-tips --target=3.9- --violations plugins
@@ -76,6 +77,8 @@ lint: setup ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lin
 	git ls-files -z --cached --others --exclude-standard | xargs --null codespell
 	reuse lint --quiet || { reuse lint; exit 1; }
 	ansible-lint --offline
+	$(NOX)/bin/antsibull-nox lint-config
+	$(NOX)/bin/nox --list > /dev/null
 
 .PHONY: types
 types: setup ## mypy --strict on plugins/ and on what roles run on hosts
@@ -218,6 +221,10 @@ $(IMPORTER)/.done: $(REQUIREMENTS)/galaxy-importer.txt tests/tools/venv.sh | bui
 	@touch $@
 
 $(DOCS)/.done: $(REQUIREMENTS)/docs.txt tests/tools/venv.sh | build/.system
+	tests/tools/venv.sh $(@D) $<
+	@touch $@
+
+$(NOX)/.done: $(REQUIREMENTS)/nox.txt tests/tools/venv.sh | build/.system
 	tests/tools/venv.sh $(@D) $<
 	@touch $@
 
