@@ -97,9 +97,10 @@ class Armed:
         """Whether it is to be undone now."""
         return self.left <= 0
 
-    def line(self) -> str:
-        """Who holds the host, and for how long."""
-        return f"the change of set {self.name} by {self.holder} is undone in {max(self.left, 0):.0f} s unless confirmed"
+    def line(self, *, counting: bool = True) -> str:
+        """Who holds the host, and for how long; without C(counting) in the same words as long as it waits."""
+        when = f"in {max(self.left, 0):.0f} s" if counting else f"{self.timeout} s after it was made"
+        return f"the change of set {self.name} by {self.holder} is undone {when} unless confirmed"
 
 
 def new(name: str, store: Store, terms: Terms, holder: str, *, absent: bool, names: dict[str, int]) -> Armed:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.functional import onhost
 from tests.functional.onhost import INSIDE, declare, eventually, hosts, program, reboot, seen
+from tests.functional.watching import Watch
 from tests.lab import Client, Host, Lab
 from tests.lab import addresses as plan
 from tests.lab.responder import PORT
@@ -260,6 +261,15 @@ class TestWatch:
             ]
         finally:
             watching.send_signal(signal.SIGTERM)
+
+    def test_the_watch_says_once_that_it_waits(self, host: Host) -> None:
+        declare(host)
+        watch = Watch(host)
+        declare(host, identities=MORE, **LONG)
+        for number in range(3):
+            host.run(["ip", "addr", "add", f"10.7.0.{number}/32", "dev", onhost.TUNNEL])
+            time.sleep(1)  # the seconds that are left are fewer
+        assert len([line for line in watch.end() if "unless confirmed" in line]) == 1
 
 
 class TestTwo:

@@ -48,8 +48,8 @@ class Applied:
         found = [_identity_text(entry) for entry in self.result.proof.identities]
         return f"{self.kept.name}: {done}{'; ' if found else ''}{', '.join(found)}"
 
-    def remarks(self) -> list[str]:
-        """What somebody should look at."""
+    def remarks(self, *, counting: bool = True) -> list[str]:
+        """What somebody should look at; without C(counting) a line is the same as long as its matter is."""
         if self.gone:
             line = f"{self.kept.name}: is suspended, and so nothing of it is in the kernel"
             return [line] if self.result and self.gone == SUSPENDED else []
@@ -57,7 +57,7 @@ class Applied:
         if self.kept.record is not None and self.kept.record.fallback:
             lines.append("its file is unreadable, the last readable generation stands in for it")
         if self.kept.armed is not None:
-            lines.append(self.kept.armed.line())
+            lines.append(self.kept.armed.line(counting=counting))
         return [f"{self.kept.name}: {line}" for line in lines]
 
 

@@ -157,7 +157,10 @@ def _fight(repair: Repair, pace: Pace) -> str:
 def _troubles(applied: Applied) -> list[str]:
     if applied.result is None:
         return [applied.line()]
-    return [*applied.remarks(), *(f"{applied.kept.name}: {line}" for line in applied.result.proof.wrong())]
+    return [
+        *applied.remarks(counting=False),
+        *(f"{applied.kept.name}: {line}" for line in applied.result.proof.wrong()),
+    ]
 
 
 @contextlib.contextmanager

@@ -90,6 +90,8 @@ def test_its_time_passes_and_a_boot_ends_it() -> None:
     assert armed(boot="another").expired
     assert armed(deadline=_confirm._now() - 1).expired
     assert armed().line() == "the change of set main by root is undone in 30 s unless confirmed"
+    same = "the change of set main by root is undone 30 s after it was made unless confirmed"
+    assert armed().line(counting=False) == same
 
 
 def test_a_file_that_somebody_else_may_have_written_is_not_believed(tmp_path: pathlib.Path) -> None:
