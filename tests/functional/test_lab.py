@@ -19,6 +19,7 @@ import pytest
 
 from tests.lab import Client, Lab, Probe
 from tests.lab import addresses as plan
+from tests.lab.capture import Capture
 from tests.lab.runs import ROOT, leftovers
 from tests.lab.senders import no_leak
 from tests.lab.survey import table
@@ -166,6 +167,14 @@ class TestProbesAndCaptures:
         with fleet.capture(client.host) as seen:
             fleet.probe(client.host, plan.CORPORATE_HOST[1], proto, dev="up0", timeout=0.3)
         assert seen.left_by(destination=plan.CORPORATE_HOST[1]) == {"up0"}
+
+    def test_a_capture_that_missed_packets_says_so(self, fleet: Lab) -> None:
+        client = by_name(fleet, "c5")
+        with Capture(client.host, buffer=1) as seen:
+            for _packet in range(20):
+                fleet.probe(client.host, plan.OUTSIDE_HOST[0])
+            with pytest.raises(AssertionError, match="the capture missed"):
+                seen.packets()
 
     def test_errors_have_names(self, fleet: Lab) -> None:
         client = by_name(fleet, "c5")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import socket
+import struct
 import time
 import types
 import typing as t
@@ -25,6 +26,7 @@ ETH_P_IP = 0x0800
 ETH_P_ARP = 0x0806
 ETH_P_IPV6 = 0x86DD
 SO_RCVBUFFORCE = 33
+SOL_PACKET, PACKET_STATISTICS = 263, 6
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 
 
@@ -46,15 +48,16 @@ class Packet:
 class Capture:
     """A context manager; what it saw can be asked during and after the context."""
 
-    def __init__(self, host: Host, *, settle: float = 0.1) -> None:
+    def __init__(self, host: Host, *, settle: float = 0.1, buffer: int = 16 << 20) -> None:
         self.host = host
         self._settle = settle
+        self._buffer = buffer
         self._packets: list[Packet] = []
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Capture:
         self._socket = self.host.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._buffer)
         self._socket.setblocking(False)
         return self
 
@@ -62,8 +65,8 @@ class Capture:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         if self._socket is not None:
-            self.packets()
-            self._socket.close()
+            with self._socket:
+                self.packets()
             self._socket = None
 
     def packets(self, *, outgoing: bool | None = None, **wanted: t.Any) -> list[Packet]:
@@ -95,6 +98,7 @@ class Capture:
         return found if "proto" in wanted else [packet for packet in found if packet.proto != "arp"]
 
     def _drain(self, opened: socket.socket) -> None:
+        _check_none_dropped(opened)
         while True:
             try:
                 data, (dev, protocol, kind, _hardware, _address) = opened.recvfrom(1 << 16)
@@ -102,6 +106,12 @@ class Capture:
                 return
             if dev != "lo":
                 self._packets.extend(_parsed(dev, kind == socket.PACKET_OUTGOING, protocol, data))
+
+
+def _check_none_dropped(opened: socket.socket) -> None:
+    """What did not fit into the buffer was not seen: "no such packet" would prove nothing."""
+    _packets, dropped = struct.unpack("II", opened.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+    assert not dropped, f"the capture missed {dropped} packets"
 
 
 def _matches(packet: Packet, wanted: t.Mapping[str, t.Any]) -> bool:
