@@ -13,6 +13,12 @@ import sys
 import typing as t
 
 from tests.functional.onhost import COLLECTIONS, REPOSITORY
+from tests.lab import Client, Lab
+
+IDENTITIES = [
+    {"name": "outside", "interface": "auto"},
+    {"name": "inside", "tunnel": {"type": "wireguard", "connection": "{{ lab_connection }}"}, "interface": "vpn0"},
+]
 
 
 def play(directory: pathlib.Path, playbook: str, **variables: t.Any) -> tuple[int, str]:
@@ -40,3 +46,48 @@ def ansible_playbook(directory: pathlib.Path, *arguments: str, **variables: t.An
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+class Fleet:
+    """Hosts with a stand-in for a tunnel, and a controller."""
+
+    def __init__(self, lab: Lab, directory: pathlib.Path, count: int) -> None:
+        self.lab = lab
+        self.directory = directory
+        self.clients = [lab.client(f"h{number}", "standin") for number in range(count)]
+        lab.start()
+        lab.inventory(directory / "inventory.yml")
+        self.declare(IDENTITIES)
+
+    def declare(self, identities: list[dict[str, t.Any]]) -> None:
+        """What all of them shall have."""
+        folder = self.directory / "group_vars"
+        folder.mkdir(exist_ok=True)
+        text = json.dumps({"endpoint_identities": identities})
+        (folder / "vpn_endpoints.yml").write_text(text, encoding="utf-8")
+
+    def host_vars(self, number: int, **variables: t.Any) -> None:
+        """Variables of one host."""
+        folder = self.directory / "host_vars"
+        folder.mkdir(exist_ok=True)
+        (folder / f"h{number}.yml").write_text(json.dumps(variables), encoding="utf-8")
+
+    def play(self, playbook: str, **variables: t.Any) -> tuple[int, str]:
+        """Run a playbook of the collection; its exit status, and what it said."""
+        return play(self.directory, playbook, **variables)
+
+    def declared(self) -> list[int]:
+        """The hosts that have rules of ours."""
+        return [n for n, client in enumerate(self.clients) if rules(client)]
+
+
+def rules(client: Client) -> list[dict[str, t.Any]]:
+    """Those of ours on a client."""
+    found = client.host.ip_json("-N", "rule")
+    return [rule for rule in found if str(rule.get("protocol")) == "151"]
+
+
+def nobody(client: Client) -> str:
+    """An address beside the gateway's that nobody has."""
+    (default,) = client.host.ip_json("-4", "route", "show", "default")
+    return str(default["gateway"]).rpartition(".")[0] + ".99"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import typing as t
 import xml.etree.ElementTree as ET
 
@@ -18,9 +17,9 @@ import markupsafe
 import pytest
 
 from tests.functional.onhost import eventually, provide_pyroute2
-from tests.functional.playbooks import play
+from tests.functional.playbooks import Fleet, nobody, rules
 from tests.functional.watching import Watch
-from tests.lab import Client, Lab
+from tests.lab import Lab
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -35,60 +34,17 @@ NOT_PROVEN = {
 IN_THE_WAY = "pref 1000 from all lookup 77 proto 99"
 # A device's name as somebody may have it who wants to put something into the report.
 HOSTILE = '"><i>{{9*9}}'
-IDENTITIES = [
-    {"name": "outside", "interface": "auto"},
-    {"name": "inside", "tunnel": {"type": "wireguard", "connection": "{{ lab_connection }}"}, "interface": "vpn0"},
-]
-
-
-class Fleet:
-    """Hosts with a stand-in for a tunnel, and a controller."""
-
-    def __init__(self, lab: Lab, directory: pathlib.Path) -> None:
-        self.lab = lab
-        self.directory = directory
-        self.clients = [lab.client(f"h{number}", "standin") for number in range(COUNT)]
-        lab.start()
-        lab.inventory(directory / "inventory.yml")
-        variables = {"endpoint_identities": IDENTITIES}
-        (directory / "group_vars").mkdir()
-        (directory / "group_vars" / "vpn_endpoints.yml").write_text(json.dumps(variables), encoding="utf-8")
-
-    def host_vars(self, number: int, **variables: t.Any) -> None:
-        """Variables of one host."""
-        folder = self.directory / "host_vars"
-        folder.mkdir(exist_ok=True)
-        (folder / f"h{number}.yml").write_text(json.dumps(variables), encoding="utf-8")
-
-    def play(self, playbook: str, **variables: t.Any) -> tuple[int, str]:
-        """Run a playbook of the collection; its exit status, and what it said."""
-        return play(self.directory, playbook, **variables)
-
-    def declared(self) -> list[int]:
-        """The hosts that have rules of ours."""
-        return [n for n, client in enumerate(self.clients) if _rules(client)]
-
-
-def _rules(client: Client) -> list[dict[str, t.Any]]:
-    found = client.host.ip_json("-N", "rule")
-    return [rule for rule in found if str(rule.get("protocol")) == "151"]
-
-
-def _nobody(client: Client) -> str:
-    """An address beside the gateway's that nobody has."""
-    (default,) = client.host.ip_json("-4", "route", "show", "default")
-    return str(default["gateway"]).rpartition(".")[0] + ".99"
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
     with Lab() as lab:
-        made = Fleet(lab, tmp_path_factory.mktemp("controller"))
+        made = Fleet(lab, tmp_path_factory.mktemp("controller"), COUNT)
         made.clients[FOREIGN].host.shell(f"ip rule add {IN_THE_WAY}; ip route add default dev vpn0 table 77")
         made.clients[FOREIGN].host.run(["ip", "rule", "add", "pref", "1001", "iif", HOSTILE, "lookup", "77"])
         made.clients[AWAY].host.shell("ip link set vpn0 down")
         made.host_vars(BROKEN, endpoint_host_identities=[{"name": "outside", "table": 99999999999}])
-        made.host_vars(STRAY, endpoint_host_identities=[{"name": "outside", "gateway": [_nobody(made.clients[STRAY])]}])
+        made.host_vars(STRAY, endpoint_host_identities=[{"name": "outside", "gateway": [nobody(made.clients[STRAY])]}])
         made.host_vars(LAPTOP, ansible_lab_pid=4194303)
         yield made
 
@@ -114,7 +70,7 @@ def test_a_budget_lets_it_go_on_and_names_who_failed(fleet: Fleet) -> None:
     status, text = fleet.play("rollout", rollout_serial=[1, "100%"], rollout_failure_budget="40%")
     assert status == 0, text
     assert "8 of 8 hosts done: 2 changed, 1 pending, 3 failed, 1 waiting" in text
-    assert f"outside: gateway {_nobody(fleet.clients[STRAY])} does not answer" in text
+    assert f"outside: gateway {nobody(fleet.clients[STRAY])} does not answer" in text
     assert fleet.declared() == [n for n in range(COUNT) if n not in (FOREIGN, BROKEN, STRAY, LAPTOP)]
 
 
@@ -137,9 +93,9 @@ def test_the_report_shows_exactly_those(fleet: Fleet) -> None:
     host = fleet.clients[CANARY].host
     provide_pyroute2(host)
     watch = Watch(host)
-    before = _rules(fleet.clients[CANARY])
+    before = rules(fleet.clients[CANARY])
     host.run(["ip", "rule", "del", "pref", str(before[0]["priority"])])
-    eventually(lambda: _rules(fleet.clients[CANARY]) == before)
+    eventually(lambda: rules(fleet.clients[CANARY]) == before)
     watch.end()
     status, text = fleet.play("report")
     assert status == 0, text
@@ -162,9 +118,9 @@ def test_a_second_run_after_the_repair_finishes_what_is_missing(fleet: Fleet) ->
     for repaired in (BROKEN, STRAY):
         (fleet.directory / "host_vars" / f"h{repaired}.yml").unlink()
     fleet.host_vars(LAPTOP, ansible_lab_pid=fleet.clients[LAPTOP].host.pid)
-    before = {n: _rules(fleet.clients[n]) for n in (0, 1, 7)}
+    before = {n: rules(fleet.clients[n]) for n in (0, 1, 7)}
     status, text = fleet.play("rollout", rollout_serial=[1, "100%"])
     assert status == 0, text
     assert "8 of 8 hosts done: 5 changed, 0 pending, 0 failed, 0 waiting" in text
-    assert {n: _rules(fleet.clients[n]) for n in before} == before
+    assert {n: rules(fleet.clients[n]) for n in before} == before
     assert fleet.play("verify", verify_require_all=True)[0] == 0

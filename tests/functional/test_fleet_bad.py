@@ -1,0 +1,108 @@
+# Copyright (c) 2026, fleetvpn.routing contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A change that three hosts of a fleet cannot have: a wrong gateway, a dead device, somebody else's rule.
+
+The tests are the steps of one story and run in their order.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+import pytest
+
+from tests.functional.playbooks import IDENTITIES, Fleet, nobody
+from tests.lab import Client, Lab
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+STRAY, DEAD, FOREIGN = 2, 3, 4
+BAD = (STRAY, DEAD, FOREIGN)
+IN_THE_WAY = "pref 1000 from all lookup 77 proto 99"
+OUTSIDE, INSIDE = IDENTITIES
+CHANGE = [OUTSIDE, {**INSIDE, "required": True, "pools": ["10.250.0.0/16"]}]
+SERIAL = [1, "50%", "100%"]
+# The kernel adds routes for link-local addresses when it has seen that nobody else has them.
+_STATE = """
+for family in -4 -6; do ip -N $family rule; ip -N $family route show table all | grep -v fe80: ; done | sort
+cd /etc/fleetvpn/sets.d && cat *.json *.pending 2>/dev/null || true
+"""
+
+
+def state(client: Client) -> str:
+    """All that a change of ours touches on a host, and what is written down of it."""
+    return client.host.shell(_STATE)
+
+
+class Story(t.NamedTuple):
+    """The fleet, and how each host was before the change."""
+
+    fleet: Fleet
+    before: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many hosts."""
+        return len(self.before)
+
+    @property
+    def reached(self) -> int:
+        """The hosts of the batches until it stops."""
+        return 1 + self.count // 2
+
+    @property
+    def others(self) -> list[int]:
+        """Those that are not as they were."""
+        return [n for n, client in enumerate(self.fleet.clients) if state(client) != self.before[n]]
+
+
+@pytest.fixture(scope="module", params=[8, pytest.param(100, marks=pytest.mark.long)])
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Story]:
+    """Declared and proven; then three break, and the change is written."""
+    with Lab() as lab:
+        fleet = Fleet(lab, tmp_path_factory.mktemp("controller"), request.param)
+        status, text = fleet.play("rollout", rollout_serial=["100%"])
+        assert status == 0, text
+        fleet.clients[FOREIGN].host.shell(f"ip rule add {IN_THE_WAY}; ip route add default dev vpn0 table 77")
+        fleet.clients[DEAD].host.shell("ip link set vpn0 down")
+        gateway = [nobody(fleet.clients[STRAY])]
+        fleet.host_vars(STRAY, endpoint_host_identities=[{"name": "outside", "gateway": gateway}])
+        fleet.declare(CHANGE)
+        yield Story(fleet, [state(client) for client in fleet.clients])
+
+
+def test_the_roll_out_stops_where_its_budget_says_and_names_the_three(story: Story) -> None:
+    status, text = story.fleet.play("rollout", rollout_serial=SERIAL, rollout_failure_budget=2)
+    assert status != 0
+    reached = story.reached
+    assert f"1 of {story.count} hosts done: 1 changed, 0 pending, 0 failed, 0 waiting" in text
+    assert f"{reached} of {story.count} hosts done: {reached - 3} changed, 0 pending, 3 failed, 0 waiting" in text
+    told = text[text.rindex("Stop where more hosts failed than may") :]
+    for number, reason in (
+        (STRAY, f"outside: gateway {nobody(story.fleet.clients[STRAY])} does not answer"),
+        (DEAD, "inside is required and pending"),
+        (FOREIGN, "table: 2002 expected, 77 found"),
+    ):
+        (line,) = [line for line in told.splitlines() if f"h{number}: " in line]
+        assert reason in line
+
+
+def test_no_host_is_left_between_states(story: Story) -> None:
+    """Some have the whole change, and every other is to the letter as it was."""
+    assert story.others == [n for n in range(story.reached) if n not in BAD]
+
+
+def test_a_second_run_after_the_repair_finishes_only_what_is_missing(story: Story) -> None:
+    fleet = story.fleet
+    fleet.clients[FOREIGN].host.shell("ip rule del pref 1000; ip route flush table 77")
+    fleet.clients[DEAD].tunnel.begin()
+    (fleet.directory / "host_vars" / f"h{STRAY}.yml").unlink()
+    done = {n: state(fleet.clients[n]) for n in story.others if n not in BAD}
+    status, text = fleet.play("rollout", rollout_serial=SERIAL)
+    assert status == 0, text
+    missing = story.count - len(done)
+    assert f"{story.count} of {story.count} hosts done: {missing} changed, 0 pending, 0 failed, 0 waiting" in text
+    assert {n: state(fleet.clients[n]) for n in done} == done
+    assert fleet.play("verify", verify_require_all=True)[0] == 0
