@@ -55,13 +55,17 @@ def _host(name: str, answer: t.Any) -> Entry:
     if given.get("failed"):
         return _entry(name, WRONG, [_text(given.get("msg"), "failed without a word")])
     sets = list(given.get("sets") or ())
+    refused = [_refusal(each) for each in given.get("refused") or ()]
     if not sets:
-        return _entry(name, WRONG, ["has no declaration"])
+        return _entry(name, WRONG, refused or ["has no declaration"])
     states = [each["state"] for each in sets]
-    state = next((state for state in WORST_FIRST if state in states), WRONG)
+    state = WRONG if refused else next((state for state in WORST_FIRST if state in states), WRONG)
     paused = given.get("suspended")
     reasons = [_text(paused.get("text"), "")] if paused else [reason for each in sets for reason in _reasons(each)]
-    return {**_entry(name, state, reasons), "identities": [_identity(each) for each in given.get("identities") or ()]}
+    return {
+        **_entry(name, state, [*refused, *reasons]),
+        "identities": [_identity(each) for each in given.get("identities") or ()],
+    }
 
 
 def _entry(name: str, state: str, reasons: list[str]) -> Entry:
@@ -71,6 +75,11 @@ def _entry(name: str, state: str, reasons: list[str]) -> Entry:
 def _text(message: t.Any, otherwise: str) -> str:
     """One line of what a host or the connection to it said."""
     return " ".join(str(message or otherwise).split())
+
+
+def _refusal(found: c.Mapping[str, t.Any]) -> str:
+    """What was declared last is not there, however well the older declaration stands."""
+    return f"{found['set']}: refused at {found['last']}: {_text(found['reason'], '')}"
 
 
 def _reasons(found: c.Mapping[str, t.Any]) -> c.Iterator[str]:

@@ -15,8 +15,8 @@ from ._controller import author
 from ._converge import Request, converge, prepare
 from ._converge import Result as Found
 from ._endpoint_spec import DECLARATION
-from ._errors import InvalidInput
-from ._host import due, install, program
+from ._errors import InvalidInput, RoutingError
+from ._host import due, install, notes, program
 from ._model import fields
 from ._model.guard import FAMILY, Guard
 from ._model.operation import with_owner
@@ -37,11 +37,24 @@ ARMED = "armed"  # a change that waits for its confirmation
 
 
 def ensure_endpoint(context: Context) -> Result:
-    """The work of module C(endpoint)."""
-    params = context.params
-    check_name(params["set"])
+    """The work of module C(endpoint). What it refuses is remembered on the host until something is accepted."""
+    name = context.params["set"]
+    check_name(name)
+    try:
+        result = _ensure(context)
+    except RoutingError as exc:
+        if not context.check_mode:
+            notes.refuse(context.netns, name, exc)
+        raise
+    # What waits for its confirmation is accepted by that.
+    if not context.check_mode and result.values["confirm"]["state"] is None:
+        notes.accept(context.netns, name)
+    return result
+
+
+def _ensure(context: Context) -> Result:
     refuse_suspended(context.netns)
-    _refuse_endless(params)
+    _refuse_endless(context.params)
     request = _request(context)
     with context.open_kernel() as kernel:
         host = _host(context, kernel)

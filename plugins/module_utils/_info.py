@@ -16,7 +16,7 @@ from ._converge import Request, converge
 from ._converge import Result as Found
 from ._daemons import find_daemons
 from ._errors import InvalidInput, RoutingError
-from ._host.history import EVERY_SET, History
+from ._host import notes
 from ._model.fields import KERNEL
 from ._names import Names
 from ._read import FAMILIES
@@ -68,16 +68,24 @@ def tell(context: Context) -> Result:
                 else _proposed(context, kernel),
                 "findings": [finding.as_result() for finding in audit(view)],
                 "conflicts": _conflicts(rules, routes, [record for _store, record in records.values()], owned),
+                "refused": _refused(context.netns, context.params["set"]),
                 "repairs": _repairs(context.netns, context.params["set"]),
             }
         )
 
 
 def _repairs(netns: str | None, wanted: str | None) -> list[Entry]:
-    """What the watch had to put right since the boot, and what somebody did to all sets at once."""
-    history = History(Host(None, netns).runtime)
+    """What the watch had to put right since the boot, and what somebody did, also to all sets at once."""
+    asked = (wanted, notes.EVERY_SET)
+    return [dataclasses.asdict(each) for each in notes.told(netns) if wanted is None or each.set in asked]
+
+
+def _refused(netns: str | None, wanted: str | None) -> list[Entry]:
+    """What was asked for last and is not there."""
     return [
-        dataclasses.asdict(repair) for repair in history.read() if wanted is None or repair.set in (wanted, EVERY_SET)
+        {"set": each.set, "reason": each.object, "last": each.last, "times": each.times}
+        for each in notes.refusals(netns)
+        if wanted in (None, each.set)
     ]
 
 

@@ -21,7 +21,7 @@ from ._leases import lease_gateways
 from ._model.declaration import Declaration
 from ._recipe.block import BLOCK
 from ._record import Record
-from ._store import RUNTIME_ROOT, Store, all_stores, store_for
+from ._store import PERSISTENT_ROOT, RUNTIME_ROOT, Store, all_stores, store_for
 from ._tunnels import Client, find_clients, refuse_lost_sockets, refuse_overtaking, told_clients
 
 if t.TYPE_CHECKING:
@@ -134,16 +134,26 @@ class Host:
         """Where this boot's state is."""
         return self.store.root.parent if self._netns else RUNTIME_ROOT
 
+    @property
+    def history(self) -> pathlib.Path:
+        """What happened since the boot."""
+        return self.runtime / "history.json"
+
+    @property
+    def notes(self) -> pathlib.Path:
+        """What a boot does not end."""
+        return (self.runtime if self._netns else PERSISTENT_ROOT) / "notes.json"
+
     def tidy(self) -> None:
-        """After the last set nothing is left below /run: called by the holder of the lock."""
+        """After the last set nothing is left of this: called by the holder of the lock."""
         if any(store.names() for store in self.stores):
             return
         for folder in (self.runtime / "sets.d" / "generations", self.runtime / "sets.d"):
             _remove_empty(folder)
-        for name in ("history.json", "lock"):
+        for path in (self.notes, self.history, self.runtime / "lock"):
             with contextlib.suppress(OSError):
-                (self.runtime / name).unlink(missing_ok=True)
-        for folder in (self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
+                path.unlink(missing_ok=True)
+        for folder in (self.notes.parent, self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):
             _remove_empty(folder)
 
 

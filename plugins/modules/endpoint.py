@@ -384,6 +384,9 @@ seealso:
 notes:
   - Rules for stated addresses and pools, and with them their backstops, need neither device nor address. They are in
     place before the VPN first comes up.
+  - Of a change that is refused, the host keeps nothing but why, so that
+    RV(fleetvpn.routing.endpoint_info#module:refused) tells it until a change of that set is accepted. Check mode keeps
+    nothing.
 author:
   - fleetvpn.routing contributors (@fleetvpn)
 """

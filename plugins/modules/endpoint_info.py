@@ -206,8 +206,28 @@ conflicts:
     text:
       description: The object as iproute2 writes it.
       type: str
+refused:
+  description: The last refusal of each set, as long as nothing of that set has been accepted since. The host then has
+    what was declared before.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    set:
+      description: The set.
+      type: str
+    reason:
+      description: Why module M(fleetvpn.routing.endpoint) failed, in one line; or that the change was not confirmed in
+        time.
+      type: str
+    last:
+      description: When that was, in ISO 8601.
+      type: str
+    times:
+      description: How often it was refused for this reason.
+      type: int
 repairs:
-  description: What was done to the sets since the boot, other than by module M(fleetvpn.routing.endpoint), the last
+  description: What the watch did to the sets since the boot, and what somebody did on purpose or was refused, the last
     first.
   returned: success
   type: list
@@ -219,10 +239,10 @@ repairs:
     done:
       description: V(put back) for what was gone or changed, V(removed) for what carried the number of a set and was
         none of its objects, both by the watch; V(suspended) and V(resumed) by somebody on the host; V(ended) for a set
-        that has expired.
+        that has expired; V(refused) for a change that was not made, V(accepted) for the next one that was.
       type: str
     object:
-      description: The object, with its kind and family.
+      description: The object, with its kind and family. Or who did it, when it ended, why it was refused.
       type: str
     first:
       description: When it was done first, in ISO 8601.

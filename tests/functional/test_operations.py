@@ -43,6 +43,7 @@ from tests.lab import Host
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 DISABLED = "/etc/fleetvpn/disabled"
+NOTES = "/etc/fleetvpn/notes.json"
 # Everything that is ever changed on a host: rules, routes, device groups, sysctls, a device of our own, the guard.
 FIRST: dict[str, t.Any] = {
     "identities": [IDENTITIES[0], {**IDENTITIES[1], "destinations": ["10.77.0.0/16"]}],
@@ -120,6 +121,7 @@ class TestSuspended:
         done = program(after, "apply")
         assert (done.returncode, ours(after)) == (0, [])
         assert "main: is suspended, and so nothing of it is in the kernel" in done.stderr
+        assert [entry["done"] for entry in status(after)["history"]] == ["suspended"]
         for wanted in ({}, {"check": True}, {"state": "absent"}):
             refused = declare(after, **wanted)
             assert refused.get("failed")
@@ -128,6 +130,25 @@ class TestSuspended:
         assert program(after, "resume").returncode == 0
         assert way(after, INSIDE) == TUNNEL
         assert {step["kind"] for step in declare(after)["plan"]} == {"file"}  # a boot brings no units along here
+        done_by_then = [entry["done"] for entry in status(after)["history"]]
+        assert done_by_then == ["accepted", "resumed", "refused", "suspended"]
+
+    def test_is_in_the_history_and_in_the_report(self, host: Host, tmp_path: pathlib.Path) -> None:
+        before = state(host)
+        declare(host)
+        assert program(host, "suspend").returncode == 0
+        assert differs(host, before) == []
+        (paused,) = report(host, tmp_path)["hosts"]
+        assert (paused["state"], len(paused["reasons"])) == ("drifted", 1)
+        assert paused["reasons"][0].startswith("suspended by ")
+        assert program(host, "resume").returncode == 0
+        (resumed,) = report(host, tmp_path)["hosts"]
+        assert resumed["state"] == "proven"
+        done = [each["done"] for each in resumed["repairs"]]
+        assert done == ["resumed", "suspended"]
+        assert done == [each["done"] for each in status(host)["history"]]
+        page = (tmp_path / "fleet-report.html").read_text()
+        assert all(each["object"].split()[1] in page for each in resumed["repairs"])
 
     def test_can_be_done_with_touch_and_rm(self, host: Host) -> None:
         declare(host)
@@ -287,16 +308,67 @@ class TestGenerations:
         assert not seen(host, "/run/fleetvpn/armed.json").exists()
 
 
+class TestRefused:
+    """A host that refused a change remembers it, and nothing else has become of it."""
+
+    BAD: t.ClassVar[dict[str, t.Any]] = {"paths": [{"from": INSIDE, "to": FAR, "expect": {"dev": UPLINK}}]}
+
+    def test_is_told_until_something_is_accepted_also_after_a_boot(
+        self, host: Host, make: t.Callable[[str], Host], tmp_path: pathlib.Path
+    ) -> None:
+        declare(host)
+        before = state(host)
+        assert declare(host, **POOLED, **self.BAD, check=True)["failed"]
+        assert not seen(host, NOTES).exists()
+        why = declare(host, **POOLED, **self.BAD)["msg"]
+        assert (differs(host, before), seen(host, NOTES).stat().st_mode & 0o777) == ([], 0o600)
+        assert f"main: refused {why}" in program(host, "status", "--history").stdout
+        after = make("after")
+        connect(after, INSIDE)
+        reboot(host, after)
+        assert program(after, "apply").returncode == 0
+        (found,) = report(after, tmp_path)["hosts"]
+        assert (found["state"], found["reasons"][0].endswith(why)) == ("wrong", True)
+        declare(after, **POOLED)
+        (found,) = report(after, tmp_path)["hosts"]
+        assert (found["state"], found["reasons"]) == ("proven", [])
+        declare(after, state="absent")
+        assert not seen(after, NOTES).exists()
+
+    def test_a_change_that_nobody_confirmed_is_one(self, host: Host) -> None:
+        declare(host)
+        declare(host, **POOLED, confirm={"by": "reconnect", "timeout": 2})
+        eventually(lambda: any("was not confirmed" in entry["object"] for entry in status(host)["history"]), 30)
+        armed = declare(host, **POOLED, confirm={"by": "reconnect", "timeout": 60})["confirm"]
+        assert [entry["done"] for entry in status(host)["history"]] == ["refused"]
+        host.run(armed["command"])
+        assert [entry["done"] for entry in status(host)["history"]] == ["accepted", "refused"]
+
+
+def report(host: Host, directory: pathlib.Path) -> dict[str, t.Any]:
+    """What playbook report says, for programs; the page is beside it."""
+    inventory(host, directory)
+    status_, text = playbooks.play(directory, "report")
+    assert status_ == 0, text
+    found: dict[str, t.Any] = json.loads((directory / "fleet-report.json").read_text())
+    return found
+
+
 def roll_back(host: Host, directory: pathlib.Path, *arguments: str, **variables: t.Any) -> tuple[int, str]:
     """The playbook."""
-    inventory = {
+    inventory(host, directory)
+    return playbooks.play(directory, "rollback", *arguments, **variables)
+
+
+def inventory(host: Host, directory: pathlib.Path) -> None:
+    """Of this one host."""
+    variables = {
         "ansible_connection": "lab",
         "ansible_lab_pid": host.pid,
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_become_method": "ansible.builtin.su",
     }
-    (directory / "inventory.yml").write_text(json.dumps({"vpn_endpoints": {"hosts": {"h": inventory}}}))
-    return playbooks.ansible_playbook(directory, "fleetvpn.routing.rollback", *arguments, **variables)
+    (directory / "inventory.yml").write_text(json.dumps({"vpn_endpoints": {"hosts": {"h": variables}}}))
 
 
 def soon(seconds: float) -> str:

@@ -20,7 +20,8 @@ from .._recipe.closed import backstops_alone
 from .._record import Record, guard_of, has_ended, objects_of
 from .._surroundings import Host
 from .._suspension import resume, suspension
-from .history import ENDED, EVERY_SET, RESUMED, SUSPENDED, History, Repair
+from .history import Repair
+from .notes import ENDED, EVERY_SET, RESUMED, SUSPENDED, note
 from .sets import Kept, kept_sets, readable_stores
 
 if t.TYPE_CHECKING:
@@ -127,12 +128,6 @@ def _withdraw(kernel: Kernel, netns: str | None, kept: Kept, gone: set[str], *, 
         return Applied(kept, None, exc, gone=SUSPENDED)
     gone.add(kept.name)
     return Applied(kept, found, None, gone=SUSPENDED)
-
-
-def note(netns: str | None, event: Repair) -> None:
-    """Add to the history; one that cannot be written is no reason to stop."""
-    with contextlib.suppress(RoutingError):
-        History(Host(None, netns).runtime).add([event])
 
 
 def close_sets(kernel: Kernel, netns: str | None) -> None:

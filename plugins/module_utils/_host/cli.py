@@ -26,9 +26,10 @@ from . import generations as older
 from . import hook, metrics
 from . import path as paths
 from . import status as states
-from .apply import Applied, apply_sets, note
+from .apply import Applied, apply_sets
 from .due import arrange
-from .history import EVERY_SET, RESUMED, SUSPENDED, Repair
+from .history import Repair
+from .notes import EVERY_SET, RESUMED, SUSPENDED, accept, note
 from .sets import Kept, kept_sets
 from .watch import watch
 from .window import add_commands, command
@@ -137,6 +138,7 @@ def _rollback(given: argparse.Namespace) -> int:
     with open_kernel(given.netns) as kernel:
         done = older.roll_back(kernel, given.netns, given.set, given.generation, terms)
     if done.command is None:
+        accept(given.netns, given.set)
         arrange(given.netns)
     applied = Applied(done.kept, done.result, None)
     for line in applied.remarks():

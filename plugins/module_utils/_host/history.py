@@ -3,18 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Private to this collection: no other code should import it.
-"""What happened since the boot: which objects the watch had to put right, when, how often; and suspensions."""
+"""What happened on a host: which objects the watch had to put right, when, how often. See C(notes) for more."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import json
-import os
 import stat
 import typing as t
 
-from .._errors import Conflict, NotPermitted
+from .._errors import NotPermitted
+from .._files import permitted, sync, write_whole
 from .._model.operation import LinkGroup, Operation, OwnLink, Sysctl
 from .._recipe.closed import backstops_alone
 from .._record import Record, guard_of, objects_of
@@ -24,13 +24,9 @@ if t.TYPE_CHECKING:
 
     from .apply import Applied
 
-FILE = "history.json"
 OWNER = 0
 LONGEST = 200  # entries; those that happened last are kept
 PUT_BACK, REMOVED = "put back", "removed"
-# Done on purpose, some of it to all sets at once. The object is then who did it, or when.
-EVERY_SET = "all sets"
-SUSPENDED, RESUMED, ENDED = "suspended", "resumed", "ended"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Repair:
     """One object that was not as the record of its set said."""
 
     set: str
-    done: str  # PUT_BACK what was gone or changed; REMOVED what carries our number and is none of ours; SUSPENDED, …
+    done: str  # PUT_BACK what was gone or changed; REMOVED what has our number and is none of ours; or as in C(notes)
     object: str  # kind, family and text
     first: str = ""  # ISO 8601
     last: str = ""
@@ -90,10 +86,11 @@ def _repair(name: str, operation: Operation) -> Repair:
 
 
 class History:
-    """The file of one host or namespace. Root's alone: it tells addresses. Gone with the boot, as what it speaks of."""
+    """A file of one host or namespace. Root's alone: it tells addresses. C(lasting): it survives a power cut."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        self._path = folder / FILE
+    def __init__(self, path: pathlib.Path, *, lasting: bool = False) -> None:
+        self._path = path
+        self._lasting = lasting
 
     def read(self) -> list[Repair]:
         """The last first. What cannot be believed or read is nothing. Raises NotPermitted."""
@@ -108,7 +105,7 @@ class History:
             return []
 
     def add(self, done: t.Iterable[Repair]) -> None:
-        """Count these. Raises NotPermitted, Conflict."""
+        """Count these. Raises NotPermitted, NotSupported."""
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         known = {entry.key: entry for entry in self.read()}
         for repair in done:
@@ -117,16 +114,9 @@ class History:
         self._write(list(known.values())[:LONGEST])
 
     def _write(self, entries: t.Sequence[Repair]) -> None:
-        """The whole file or none; not synced, for it does not outlive the boot."""
-        temporary = self._path.with_name(f".{FILE}.new")
-        content = json.dumps([dataclasses.asdict(entry) for entry in entries])
-        try:
+        with permitted(self._path):
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            temporary.unlink(missing_ok=True)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(content)
-            temporary.replace(self._path)
-        except PermissionError as exc:
-            raise NotPermitted(f"cannot write {self._path}") from exc
-        except OSError as exc:
-            raise Conflict(f"cannot write {self._path}: {exc.strerror}") from exc
+        write_whole(self._path, json.dumps([dataclasses.asdict(entry) for entry in entries]).encode())
+        if self._lasting:
+            sync(self._path)
+            sync(self._path.parent)

@@ -54,6 +54,7 @@ MODULES = (
     "_host.hook",
     "_host.install",
     "_host.metrics",
+    "_host.notes",
     "_host.pace",
     "_host.path",
     "_host.program",

@@ -11,11 +11,10 @@ import dataclasses
 import typing as t
 
 from .._paths import PENDING, PROVEN, WRONG
-from .._surroundings import Host
 from .._suspension import as_result
 from .._version import VERSION
 from .apply import Applied, converge_sets, withdraw_sets
-from .history import History
+from .notes import told
 
 if t.TYPE_CHECKING:
     from .._kernel import Kernel
@@ -27,7 +26,6 @@ _COLUMNS = ("set", "identity", "verdict", "interface", "addresses", "table", "pr
 
 def read_status(kernel: Kernel, netns: str | None) -> dict[str, t.Any]:
     """The state of the host and of every set, as `status --json` shows it. Raises NotPermitted."""
-    runtime = Host(kernel, netns, persistent=False).runtime
     suspended = as_result(netns)
     wanted = converge_sets if suspended is None else withdraw_sets
     sets = [_set(applied) for applied in wanted(kernel, netns, dry_run=True)]
@@ -38,7 +36,7 @@ def read_status(kernel: Kernel, netns: str | None) -> dict[str, t.Any]:
         "ok": all(entry["ok"] for entry in sets),
         "suspended": suspended,
         "sets": sets,
-        "history": [dataclasses.asdict(repair) for repair in History(runtime).read()],
+        "history": [dataclasses.asdict(repair) for repair in told(netns)],
     }
 
 
@@ -52,7 +50,7 @@ def as_table(status: t.Mapping[str, t.Any]) -> str:
 
 
 def history_table(status: t.Mapping[str, t.Any]) -> str:
-    """What happened since the boot, the last first, below what holds now."""
+    """What happened, the last first, below what holds now."""
     lines = [
         f"{entry['last']}  {entry['times']} times  {entry['set']}: {entry['done']} {entry['object']}"
         for entry in status["history"]

@@ -65,7 +65,7 @@ class _Rounds:
         self._netns = netns
         self._events = events
         self._interests: dict[str, Interest] | None = None
-        self._history = History(Host(kernel, netns, persistent=False).runtime)
+        self._history = History(Host(kernel, netns, persistent=False).history)
         self._journal = _Journal(say)
         self._say = say
 

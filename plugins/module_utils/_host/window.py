@@ -18,7 +18,7 @@ import time
 import typing as t
 
 from .._confirm import confirm, restore, waiting
-from .._errors import RoutingError
+from .._errors import RoutingError, VerificationError
 from .._kernel import open_kernel
 from .._model import fields
 from .._record import end_of
@@ -67,10 +67,12 @@ def _confirm(given: argparse.Namespace) -> int:
         confirm(host, armed)
         if given.netns is None:
             install.look(wanted=bool(store_for(True, None).names())).carry_out()
-        due = _due(host)
+        due, notes = _due(host), _notes() if host.notes.exists() else None
         host.window.close()  # and with it the file that this program is
         if armed.absent:
             host.tidy()
+    if notes is not None:
+        notes.accept(given.netns, armed.name)
     if due is not None:
         due.arrange(given.netns)
     sys.stdout.write(f"{armed.name}: the change by {armed.holder} is confirmed\n")
@@ -84,8 +86,14 @@ def _due(host: Host) -> t.Any:
     return importlib.import_module(".due", __package__) if ending else None
 
 
+def _notes() -> t.Any:
+    """What remembers what was refused; slow to import, and to be imported while the file of this program is there."""
+    return importlib.import_module(".notes", __package__)
+
+
 def _restore(given: argparse.Namespace) -> int:
     """What the dead-man's switch runs: wait until the time is up, and undo the change if it still waits."""
+    notes = _notes()
     while (armed := Host(None, given.netns).window.read()) and armed.token == given.token and not armed.expired:
         time.sleep(armed.left)
     with open_kernel(given.netns) as kernel:
@@ -101,6 +109,7 @@ def _restore(given: argparse.Namespace) -> int:
             if given.netns is None and not store_for(True, None).names():
                 install.look(wanted=False).carry_out()
             host.tidy()
+    notes.refuse(given.netns, armed.name, VerificationError("the change was not confirmed and is undone"))
     return 0
 
 

@@ -69,6 +69,7 @@ def host(state: str = "proven", addresses: t.Sequence[str] = ("198.51.100.10",))
             _path("inside", addresses[0], dev, table, kind, verdict),
         ],
         "findings": [FINDING] if state == "wrong" else [],
+        "refused": [],
         "repairs": [REPAIR],
     }
 

@@ -62,6 +62,13 @@ def test_a_suspended_host_is_drifted_and_says_why() -> None:
     assert (host["state"], host["reasons"]) == ("drifted", ["suspended by alice since then until it is resumed"])
 
 
+def test_a_host_whose_last_change_was_refused_is_wrong_however_it_stands() -> None:
+    refused = {"refused": [{"set": "set0", "reason": "gateway does not\nanswer", "last": "now", "times": 1}]}
+    for states in (["proven"], []):
+        (host,) = fleet_state({"h": {**answer(*states), **refused}})["hosts"]
+        assert (host["state"], host["reasons"]) == ("wrong", ["set0: refused at now: gateway does not answer"])
+
+
 def test_waiting_is_neither_failed_nor_fine() -> None:
     fleet = fleet_state({name: HOSTS[name] for name in ("good", "away", "laptop")})
     assert fleet["ok"]

@@ -268,29 +268,32 @@ class TestDaemons:
         assert all(len(name) <= 15 for name in daemons.KNOWN)
 
 
+FILE = "history.json"
+
+
 class TestHistory:
     def test_counts_and_keeps_the_last(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(history, "LONGEST", 3)
         monkeypatch.setattr(history, "OWNER", os.getuid())
-        kept = history.History(tmp_path)
+        kept = history.History(tmp_path / FILE)
         for number in (1, 2, 3, 4, 2):
             kept.add([history.Repair("main", history.PUT_BACK, f"rule {number}")])
         assert [(entry.object, entry.times) for entry in kept.read()] == [("rule 2", 2), ("rule 4", 1), ("rule 3", 1)]
         assert all(entry.first <= entry.last for entry in kept.read())
-        assert (tmp_path / history.FILE).stat().st_mode & 0o777 == 0o600
-        assert [path.name for path in tmp_path.iterdir()] == [history.FILE]
+        assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+        assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
     @pytest.mark.parametrize("content", ["", "[", "{}", '[{"set": 1}]', '{"a": 1}', "[1]"])
     def test_a_damaged_one_is_none(self, tmp_path: pathlib.Path, content: str) -> None:
-        (tmp_path / history.FILE).write_text(content)
-        (tmp_path / history.FILE).chmod(0o600)
-        assert history.History(tmp_path).read() == []
+        (tmp_path / FILE).write_text(content)
+        (tmp_path / FILE).chmod(0o600)
+        assert history.History(tmp_path / FILE).read() == []
 
     def test_one_that_others_may_read_is_none(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(history, "OWNER", os.getuid())
-        kept = history.History(tmp_path)
+        kept = history.History(tmp_path / FILE)
         kept.add([history.Repair("main", history.PUT_BACK, "rule 1")])
-        (tmp_path / history.FILE).chmod(0o640)
+        (tmp_path / FILE).chmod(0o640)
         assert kept.read() == []
 
 

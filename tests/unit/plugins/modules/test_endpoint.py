@@ -280,10 +280,41 @@ class TestInfo:
         run(identities=IDENTITIES)
         lost, other = (history.Repair(name, history.PUT_BACK, "rule ipv4 2302:") for name in ("main", "second"))
         for done in ([lost], [lost, other]):
-            history.History(stores.parent).add(done)
+            history.History(stores.parent / "history.json").add(done)
         told = run("endpoint_info")["repairs"]
         assert [(each["set"], each["times"]) for each in told] == [("second", 1), ("main", 2)]
         assert [each["set"] for each in run("endpoint_info", set="main")["repairs"]] == ["main"]
+
+    def test_tells_what_was_refused_until_something_is_accepted(
+        self, run: Run, stores: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(history, "OWNER", os.geteuid())
+        run(identities=IDENTITIES)
+        bad = [{"name": "outside", "interface": "auto", "table": 99999999999}]
+        run(identities=bad, _ansible_check_mode=True)
+        assert run("endpoint_info")["refused"] == []
+        for _time in range(2):
+            run(identities=bad)
+        (only,) = run("endpoint_info")["refused"]
+        assert (only["set"], only["times"]) == ("main", 2)
+        assert "'99999999999' is no routing table" in only["reason"]
+        assert set(only) == set(documented("endpoint_info")["refused"]["contains"])
+        assert run("endpoint_info", set="main")["refused"] == [only]
+        run(identities=IDENTITIES, _ansible_check_mode=True)
+        assert run("endpoint_info")["refused"] == [only]
+        assert not run(identities=IDENTITIES)["changed"]
+        told = run("endpoint_info")
+        assert (told["refused"], [each["done"] for each in told["repairs"]]) == ([], ["accepted", "refused"])
+        run(state="absent")
+        assert not stores.parent.exists()
+
+    def test_of_a_host_whose_first_set_was_refused(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(history, "OWNER", os.geteuid())
+        run(identities=[{"name": "outside", "interface": "nothing", "gateway": "never"}])
+        told = run("endpoint_info")
+        assert (told["sets"], len(told["refused"])) == ([], 1)
+        run(state="absent")
+        assert run("endpoint_info")["refused"] == []
 
 
 class TestForesee:
