@@ -28,9 +28,11 @@ import yaml
 from tests.functional import pages
 from tests.functional.onhost import PROGRAM, eventually, provide_pyroute2, status
 from tests.functional.playbooks import ansible_playbook
+from tests.functional.test_coexistence import Deleted
 from tests.lab import Client, Host, Lab, Probe, networkmanager, topology
 from tests.lab import addresses as plan
 from tests.lab import lab as lab_module
+from tests.lab.responder import PORT
 from tests.lab.senders import no_leak
 from tests.lab.topology import UPLINK
 
@@ -51,6 +53,16 @@ NETWORKD = "/etc/systemd/network"
 POOL = ("10.8.0.0/16", "fd00:8::/64")  # of OpenVPN, as the laptops' declaration has it
 SOON = 30.0  # seconds, on a machine that others use as well
 PROTOCOLS = ("tcp", "udp", "icmp")
+
+# As Docker publishes a port.
+PUBLISHED = """
+table ip published {{
+    chain prerouting {{
+        type nat hook prerouting priority dstnat
+        ip daddr {inside} meta l4proto {{ tcp, udp }} th dport 8080 dnat to 172.17.0.2:{port}
+    }}
+}}
+"""
 
 
 def group_vars(group: str) -> dict[str, t.Any]:
@@ -277,12 +289,36 @@ class TestStory:
 
     def test_4_bridges_come_and_go(self, fleet: Fleet) -> None:
         docker = fleet["docker"]
-        pods = {"172.17.0.2": fleet.lab.hosts["pod17"], "172.18.0.2": add_bridge(fleet.lab, docker, "br-1a2b3c", 18)}
-        asked = [Probe(pod, docker.inside[0], proto, timeout=1) for pod in pods.values() for proto in PROTOCOLS]
-        asked += [Probe(docker.host, to, "icmp", source=docker.inside[0], timeout=1) for to in pods]
-        eventually(lambda: all(fleet.lab.probes(asked)), SOON)
-        docker.host.remove("br-1a2b3c")
-        eventually(lambda: fleet.astray("docker") == [], SOON)
+        deleted = Deleted(docker.host)
+        with no_leak(docker.host, *docker.inside):
+            pods = {
+                "172.17.0.2": fleet.lab.hosts["pod17"],
+                "172.18.0.2": add_bridge(fleet.lab, docker, "br-1a2b3c", 18),
+            }
+            asked = [Probe(pod, docker.inside[0], proto, timeout=1) for pod in pods.values() for proto in PROTOCOLS]
+            asked += [Probe(docker.host, to, "icmp", source=docker.inside[0], timeout=1) for to in pods]
+            eventually(lambda: all(fleet.lab.probes(asked)), SOON)
+            docker.host.remove("br-1a2b3c")
+            eventually(lambda: fleet.astray("docker") == [], SOON)
+        assert deleted.end() == []
+
+    def test_4_a_published_port_is_answered_by_the_tunnel(self, fleet: Fleet) -> None:
+        """Its container answers who asks the inside address from behind the VPN and from the Internet."""
+        docker, pod = fleet["docker"], fleet.lab.hosts["pod17"]
+        fleet.lab.serve(pod)
+        docker.host.run(["nft", "-f", "-"], stdin=PUBLISHED.format(inside=docker.inside[0], port=PORT))
+        asked = [
+            Probe(host, docker.inside[0], proto, port=8080, timeout=1)
+            for host in (fleet.lab.corporate, fleet.lab.outside)
+            for proto in ("tcp", "udp")
+        ]
+        with fleet.lab.capture(docker.host) as seen:
+            answers = fleet.lab.probes(asked)
+        assert [(answer.ok, answer.name) for answer in answers] == [(True, pod.name)] * len(asked)
+        left = {(packet.dev, packet.sport) for packet in seen.seen(outgoing=True, source=docker.inside[0])}
+        assert left == {(docker.tunnel.device, 8080)}
+        assert "172.17.0.2" not in {packet.source for packet in seen.seen(outgoing=True, dev=UPLINK)}
+        docker.host.run(["nft", "delete", "table", "ip", "published"])
 
     def test_4_networkd_restarts(self, fleet: Fleet) -> None:
         docker = fleet["docker"]
