@@ -108,6 +108,13 @@ class TestIsQuiet:
         eventually(lambda: watch.sleeps_for(3), 20)
         assert watch.end() == []
 
+    @pytest.mark.long
+    def test_for_a_minute_without_events(self, host: Host) -> None:
+        watch = Watch(host)
+        eventually(lambda: watch.sleeps_for(3), 20)
+        assert watch.sleeps_for(60)
+        watch.end()
+
     def test_after_its_own_changes(self, host: Host) -> None:
         watch = Watch(host)
         # A new tunnel device gets our group: a change that is an event itself.
