@@ -37,6 +37,7 @@ from tests.lab import Host
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 HISTORY = "/run/fleetvpn/history.json"
+INSIDE6 = "2001:db8:9::5"
 FLUSHES = 50
 FOREIGN = 100_000
 WHOLE = ["lookup 2000", "lookup 2002", "unreachable"]
@@ -198,16 +199,20 @@ class TestAFight:
 class TestForeignChanges:
     @pytest.mark.parametrize(
         "route",
-        ["{prefix} via {via} table 77", "{prefix} via {via} proto bgp", "{prefix} via {via} proto static table 70000"],
+        ["{prefix} {via} table 77", "{prefix} {via} proto bgp", "{prefix} {via} proto static table 70000"],
         ids=["another table", "main, as BGP does", "a table with a long number"],
     )
-    def test_cost_next_to_nothing(self, host: Host, watch: Watch, route: str) -> None:
+    @pytest.mark.parametrize("family", [4, 6])
+    def test_cost_next_to_nothing(self, host: Host, watch: Watch, route: str, family: int) -> None:
+        batch(host, f"addr add {INSIDE6}/128 dev {TUNNEL} nodad", family=6)
+        eventually(lambda: INSIDE6 in host.run(["ip", "-6", "rule"]).stdout)
         eventually(lambda: watch.sleeps_for(2), 20)
-        prefixes = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(FOREIGN // 100)]
-        lines = [f"route {what} {route.format(prefix=p, via=GATEWAY)}" for what in ("add", "del") for p in prefixes]
+        prefix, via = {4: ("10.{}.{}.0/24", f"via {GATEWAY}"), 6: ("2001:db8:{}:{}::/64", f"dev {UPLINK}")}[family]
+        prefixes = [prefix.format(n >> 8, n & 255) for n in range(FOREIGN // 100)]
+        lines = [f"route {what} {route.format(prefix=p, via=via)}" for what in ("add", "del") for p in prefixes]
         spent, woken = watch.cpu(), watch.field("voluntary_ctxt_switches")
         for _time in range(50):
-            batch(host, *lines)
+            batch(host, *lines, family=family)
         spent, woken = watch.cpu() - spent, watch.field("voluntary_ctxt_switches") - woken
         print(f"{FOREIGN} route changes: {spent:.2f} s of processor time, woken {woken} times")
         assert spent < 0.2
