@@ -31,6 +31,14 @@ TUNNELS = {
     "overlay": ("tinc0", plan.TINC_POOL),
     "wireguard": ("wg0", plan.WIREGUARD_POOL),
 }
+UNITS = {
+    "ipsec": "strongswan.service",
+    "openconnect": "openconnect@corp.service",
+    "openvpn": "openvpn-client@corp.service",
+    "overlay": "tinc@corp.service",
+    "wireguard": "wg-quick@wg0.service",
+}
+SOON = 20  # seconds, for daemons that have to notice first
 _SOCKETS = (("icmp", True), ("tcp", True), ("udp", True), ("udp", False))
 
 
@@ -49,6 +57,11 @@ class Client:
     @property
     def tunnel(self) -> str:
         return TUNNELS[self.kind][0]
+
+    @property
+    def unit(self) -> str:
+        """Of the VPN."""
+        return UNITS[self.kind]
 
     @property
     def inside(self) -> tuple[str, str]:
@@ -126,6 +139,17 @@ class Network:
         with captures[CLIENTS[0]], captures[CLIENTS[1]], concurrent.futures.ThreadPoolExecutor(128) as pool:
             answers = list(pool.map(Probe.ask, [flow.probe for flow in flows]))
         return [_found(flow, answer, captures[flow.client.name]) for flow, answer in zip(flows, answers)]
+
+    def right_soon(self) -> None:
+        """Every reply, and the hosts' own word for it, within a time."""
+        self.wait_for_tunnels()
+        deadline = time.monotonic() + SOON
+        while True:
+            wrong = [str(one) for one in self.ask(self.asked()) if not one.right]
+            states = [verdict(self.host(client)) for client in self.clients]
+            if (not wrong and set(states) == {"proven"}) or time.monotonic() > deadline:
+                break
+        assert (wrong, states) == ([], ["proven"] * len(states))
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
@@ -217,3 +241,22 @@ def state(host: Host) -> dict[str, list[str]]:
                 entry for entry in entries if "fe80" not in entry and "ff00" not in entry
             )
     return found
+
+
+def verdict(host: Host) -> str:
+    """What a host says of itself."""
+    found: str = json.loads(host.run(["fleetvpn-endpoint", "status", "--json"], check=False).stdout)["state"]
+    return found
+
+
+def invocation(host: Host, unit: str) -> str:
+    """What systemd calls this run of a unit; a restart is another one."""
+    return host.run(["systemctl", "show", "--value", "--property", "InvocationID", unit]).stdout.strip()
+
+
+def wait(true: t.Callable[[], bool], what: str) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + SOON
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)

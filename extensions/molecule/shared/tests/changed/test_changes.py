@@ -6,26 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import time
 import typing as t
 
 import pytest
 
-from extensions.molecule.shared.network import UPLINK, Client, Network
+from extensions.molecule.shared.network import UPLINK, Client, Network, wait
 from tests.lab import addresses as plan
 from tests.lab.capture import Capture
 from tests.lab.host import Host
-
-SOON = 20  # seconds, for daemons that have to notice first
-UNITS = {
-    "ipsec": "strongswan.service",
-    "openconnect": "openconnect@corp.service",
-    "openvpn": "openvpn-client@corp.service",
-    "overlay": "tinc@corp.service",
-    "wireguard": "wg-quick@wg0.service",
-}
 
 
 @pytest.fixture
@@ -39,7 +28,7 @@ def renumbered(network: Network) -> t.Iterator[None]:
 
 
 def test_other_inside_addresses(network: Network, renumbered: None) -> None:
-    right_soon(network)
+    network.right_soon()
 
 
 def test_a_killed_daemon(network: Network) -> None:
@@ -47,15 +36,15 @@ def test_a_killed_daemon(network: Network) -> None:
     captures = [Capture(network.host(client)) for client in network.clients]
     for client, capture in zip(network.clients, captures, strict=True):
         with capture:
-            network.host(client).run(["systemctl", "kill", "--signal", "KILL", UNITS[client.kind]])
+            network.host(client).run(["systemctl", "kill", "--signal", "KILL", client.unit])
             wait(lambda client=client: not network.host(client).has_device(client.tunnel), "end of the device")
             for address, to in zip(client.inside, plan.OUTSIDE_HOST, strict=True):
                 network.host(client).run(["ping", "-c1", "-W1", "-I", address, to], check=False)
         assert UPLINK not in {dev for address in client.inside for dev in capture.left_by(source=address)}
         if client.kind != "openconnect":  # its unit has Restart=always
-            network.host(client).run(["systemctl", "restart", UNITS[client.kind]])
+            network.host(client).run(["systemctl", "restart", client.unit])
     try:
-        right_soon(network)
+        network.right_soon()
     finally:
         put_back(network)
 
@@ -77,15 +66,15 @@ def _by_ocserv(network: Network, old: Client, new: Client) -> None:
 
 def _by_openvpn(network: Network, old: Client, new: Client) -> None:
     substitute(network, f"/etc/openvpn/ccd/{old.name}", old, new)
-    network.host(old).run(["systemctl", "kill", "--signal", "USR1", UNITS[old.kind]])
+    network.host(old).run(["systemctl", "kill", "--signal", "USR1", old.unit])
 
 
 def _by_strongswan(network: Network, old: Client, new: Client) -> None:
     """A pool that is in use cannot be replaced: the server forgets who has which address."""
     gateway = network.hosts["fvt-gateway"]
     substitute(network, "/etc/swanctl/conf.d/corp.conf", old, new)
-    gateway.run(["systemctl", "restart", UNITS[old.kind]])
-    network.host(old).run(["systemctl", "restart", UNITS[old.kind]])
+    gateway.run(["systemctl", "restart", old.unit])
+    network.host(old).run(["systemctl", "restart", old.unit])
 
 
 def _by_tinc(network: Network, old: Client, new: Client) -> None:
@@ -93,7 +82,7 @@ def _by_tinc(network: Network, old: Client, new: Client) -> None:
     for host in (network.hosts["fvt-gateway"], network.host(old)):
         substitute(network, f"/etc/tinc/corp/hosts/{name}", old, new, host)
     substitute(network, "/etc/tinc/corp/tinc-up", old, new, network.host(old))
-    network.host(old).run(["systemctl", "restart", UNITS[old.kind]])
+    network.host(old).run(["systemctl", "restart", old.unit])
 
 
 def _by_hand(network: Network, old: Client, new: Client) -> None:
@@ -130,30 +119,7 @@ def put_back(network: Network) -> None:
     client = network.clients[1]
     if client.kind == "openconnect":
         host = network.host(client)
-        host.run(["systemctl", "stop", UNITS[client.kind]])
+        host.run(["systemctl", "stop", client.unit])
         host.run(["ip", "route", "replace", "default", "via", plan.in_lan(0, 1)[0], "dev", UPLINK])
-        host.run(["systemctl", "start", UNITS[client.kind]])
+        host.run(["systemctl", "start", client.unit])
     network.wait_for_tunnels()
-
-
-def right_soon(network: Network) -> None:
-    """Every reply, and the host's own word for it, within a time."""
-    network.wait_for_tunnels()
-    deadline = time.monotonic() + SOON
-    while True:
-        wrong = [str(one) for one in network.ask(network.asked()) if not one.right]
-        states = [
-            json.loads(network.host(client).run(["fleetvpn-endpoint", "status", "--json"], check=False).stdout)["state"]
-            for client in network.clients
-        ]
-        if (not wrong and set(states) == {"proven"}) or time.monotonic() > deadline:
-            break
-    assert (wrong, states) == ([], ["proven"] * len(states))
-
-
-def wait(true: t.Callable[[], bool], what: str) -> None:
-    """Until it holds."""
-    deadline = time.monotonic() + SOON
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)

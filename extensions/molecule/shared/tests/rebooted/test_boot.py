@@ -10,13 +10,6 @@ import testinfra
 from extensions.molecule.shared.network import Client
 
 BOOT = "fleetvpn-endpoint.service"
-UNITS = {
-    "ipsec": "strongswan.service",
-    "openconnect": "openconnect@corp.service",
-    "openvpn": "openvpn-client@corp.service",
-    "overlay": "tinc@corp.service",
-    "wireguard": "wg-quick@wg0.service",
-}
 
 
 def test_the_sets_were_applied_before_the_tunnel_started(client: Client) -> None:
@@ -25,4 +18,4 @@ def test_the_sets_were_applied_before_the_tunnel_started(client: Client) -> None
     assert host.service(BOOT).is_running, journal
     show = "systemctl show --value --property {}TimestampMonotonic {}"
     done = int(host.check_output(show.format("ActiveEnter", BOOT)))
-    assert 0 < done < int(host.check_output(show.format("InactiveExit", UNITS[client.kind]))), journal
+    assert 0 < done < int(host.check_output(show.format("InactiveExit", client.unit))), journal

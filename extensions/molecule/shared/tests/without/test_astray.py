@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from extensions.molecule.shared.network import Client, Network, state
+from extensions.molecule.shared.network import Client, Network, invocation, state
 
 LOST = {
     "fvt-split": {"Internet -> I", "corporate -> O"},
@@ -58,9 +58,10 @@ def test_everything_is_as_it_was(
         "state": {client.name: state(network.host(client)) for client in network.clients},
     }
     if not notes:
-        write_notes(seen)
+        units = {client.name: invocation(network.host(client), client.unit) for client in network.clients}
+        write_notes({**seen, "units": units})
         return
-    assert seen == notes
+    assert seen == {key: notes[key] for key in seen}
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
