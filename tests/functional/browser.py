@@ -21,9 +21,11 @@ COMPLAINTS = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICa
 Message = dict[str, t.Any]
 
 
-def find() -> str | None:
-    """The program, if one is installed."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+def find() -> str:
+    """The program. `make setup` installs one, so that a test without it fails."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    assert found, f"needs one of {', '.join(NAMES)} (bindep.txt)"
+    return found
 
 
 class Browser:

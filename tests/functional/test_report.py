@@ -15,8 +15,6 @@ from tests.functional import browser
 from tests.functional.browser import Browser
 from tests.unit.plugins.filter.answers import HOSTILE, everywhere, host
 
-CHROMIUM = browser.find()
-
 COUNT = 1000
 BAD = {7: "wrong", 70: "wrong", 700: "wrong", 8: "drifted", 80: "pending"}
 SHOWN = "Array.from(document.querySelectorAll('.host')).filter((host) => host.checkVisibility()).length"
@@ -38,8 +36,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def page(path: pathlib.Path, tmp_path: pathlib.Path) -> t.Iterator[Browser]:
-    assert CHROMIUM, "needs Chromium (Debian: chromium-headless-shell), which `make setup` installs"
-    with Browser(CHROMIUM, tmp_path) as made:
+    with Browser(browser.find(), tmp_path) as made:
         made.open(path)
         yield made
 
