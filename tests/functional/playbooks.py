@@ -21,9 +21,9 @@ IDENTITIES = [
 ]
 
 
-def play(directory: pathlib.Path, playbook: str, **variables: t.Any) -> tuple[int, str]:
+def play(directory: pathlib.Path, playbook: str, *arguments: str, **variables: t.Any) -> tuple[int, str]:
     """Run a playbook of the collection over the inventory of a directory; its exit status, and what it said."""
-    return ansible_playbook(directory, f"fleetvpn.routing.{playbook}", **variables)
+    return ansible_playbook(directory, f"fleetvpn.routing.{playbook}", *arguments, **variables)
 
 
 def ansible_playbook(directory: pathlib.Path, *arguments: str, **variables: t.Any) -> tuple[int, str]:
@@ -72,9 +72,9 @@ class Fleet:
         folder.mkdir(exist_ok=True)
         (folder / f"h{number}.yml").write_text(json.dumps(variables), encoding="utf-8")
 
-    def play(self, playbook: str, **variables: t.Any) -> tuple[int, str]:
+    def play(self, playbook: str, *arguments: str, **variables: t.Any) -> tuple[int, str]:
         """Run a playbook of the collection; its exit status, and what it said."""
-        return play(self.directory, playbook, **variables)
+        return play(self.directory, playbook, *arguments, **variables)
 
     def declared(self) -> list[int]:
         """The hosts that have rules of ours."""
@@ -88,6 +88,6 @@ def rules(client: Client) -> list[dict[str, t.Any]]:
 
 
 def nobody(client: Client) -> str:
-    """An address beside the gateway's that nobody has."""
+    """An address beside the gateway's that nobody has, in the largest fleet either."""
     (default,) = client.host.ip_json("-4", "route", "show", "default")
-    return str(default["gateway"]).rpartition(".")[0] + ".99"
+    return str(default["gateway"]).rpartition(".")[0] + ".250"

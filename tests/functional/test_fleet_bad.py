@@ -8,11 +8,17 @@ The tests are the steps of one story and run in their order.
 
 from __future__ import annotations
 
+import json
 import os
+import pathlib
+import re
 import typing as t
 
 import pytest
 
+from tests.functional import browser
+from tests.functional.browser import Browser
+from tests.functional.onhost import REPOSITORY
 from tests.functional.playbooks import IDENTITIES, Fleet, nobody
 from tests.lab import Client, Lab
 
@@ -24,6 +30,8 @@ IN_THE_WAY = "pref 1000 from all lookup 77 proto 99"
 OUTSIDE, INSIDE = IDENTITIES
 CHANGE = [OUTSIDE, {**INSIDE, "required": True, "pools": ["10.250.0.0/16"]}]
 SERIAL = [1, "50%", "100%"]
+SHOWN = "Array.from(document.querySelectorAll('.host b')).filter((b) => b.checkVisibility()).map((b) => b.textContent)"
+PICTURES = REPOSITORY / "build"  # `make pictures` takes those of the large fleet from there
 # The kernel adds routes for link-local addresses when it has seen that nobody else has them.
 _STATE = """
 for family in -4 -6; do ip -N $family rule; ip -N $family route show table all | grep -v fe80: ; done | sort
@@ -34,6 +42,11 @@ cd /etc/fleetvpn/sets.d && cat *.json *.pending 2>/dev/null || true
 def state(client: Client) -> str:
     """All that a change of ours touches on a host, and what is written down of it."""
     return client.host.shell(_STATE)
+
+
+def told(text: str) -> list[str]:
+    """How far a roll-out said it was, after each batch and where it stopped."""
+    return re.findall(r"\d+ of \d+ hosts done: [^;]*", text)
 
 
 class Story(t.NamedTuple):
@@ -51,6 +64,15 @@ class Story(t.NamedTuple):
     def reached(self) -> int:
         """The hosts of the batches until it stops."""
         return 1 + self.count // 2
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why the change is refused where it is."""
+        return {
+            STRAY: f"outside: gateway {nobody(self.fleet.clients[STRAY])} does not answer",
+            DEAD: "inside is required and pending",
+            FOREIGN: "table: 2002 expected, 77 found",
+        }
 
     @property
     def others(self) -> list[int]:
@@ -73,6 +95,27 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield Story(fleet, [state(client) for client in fleet.clients])
 
 
+def test_check_mode_announces_it_and_changes_nothing(story: Story) -> None:
+    status, text = story.fleet.play(
+        "rollout", "--check", rollout_hosts="h0:h1:h2:h3:h4", rollout_serial=[1, "100%"], rollout_failure_budget=3
+    )
+    assert status == 0, text
+    assert told(text)[-1] == "5 of 5 hosts done: 2 changed, 0 pending, 3 failed, 0 waiting", text
+    assert story.others == []
+    assert not any("notes.json" in client.host.shell("ls /etc/fleetvpn") for client in story.fleet.clients)
+
+
+def test_a_batch_of_which_nobody_is_reached_waits_and_holds_up_nobody(story: Story) -> None:
+    for number in (0, 1):
+        story.fleet.host_vars(number, ansible_lab_pid=4194303)
+    status, text = story.fleet.play("rollout", "--check", rollout_hosts="h0:h1:h5", rollout_serial=[1, 1, 1])
+    for number in (0, 1):
+        (story.fleet.directory / "host_vars" / f"h{number}.yml").unlink()
+    assert status == 0, text
+    assert "1 of 3 hosts done: 0 changed, 0 pending, 0 failed, 1 waiting" in text
+    assert "3 of 3 hosts done: 1 changed, 0 pending, 0 failed, 2 waiting" in text
+
+
 def test_the_roll_out_stops_where_its_budget_says_and_names_the_three(story: Story) -> None:
     status, text = story.fleet.play("rollout", rollout_serial=SERIAL, rollout_failure_budget=2)
     assert status != 0
@@ -80,11 +123,7 @@ def test_the_roll_out_stops_where_its_budget_says_and_names_the_three(story: Sto
     assert f"1 of {story.count} hosts done: 1 changed, 0 pending, 0 failed, 0 waiting" in text
     assert f"{reached} of {story.count} hosts done: {reached - 3} changed, 0 pending, 3 failed, 0 waiting" in text
     told = text[text.rindex("Stop where more hosts failed than may") :]
-    for number, reason in (
-        (STRAY, f"outside: gateway {nobody(story.fleet.clients[STRAY])} does not answer"),
-        (DEAD, "inside is required and pending"),
-        (FOREIGN, "table: 2002 expected, 77 found"),
-    ):
+    for number, reason in story.reasons.items():
         (line,) = [line for line in told.splitlines() if f"h{number}: " in line]
         assert reason in line
 
@@ -92,6 +131,33 @@ def test_the_roll_out_stops_where_its_budget_says_and_names_the_three(story: Sto
 def test_no_host_is_left_between_states(story: Story) -> None:
     """Some have the whole change, and every other is to the letter as it was."""
     assert story.others == [n for n in range(story.reached) if n not in BAD]
+
+
+def test_verify_names_exactly_the_three_and_why_the_change_was_refused(story: Story) -> None:
+    status, text = story.fleet.play("verify", verify_json=str(story.fleet.directory / "verify.json"))
+    found = json.loads((story.fleet.directory / "verify.json").read_text())
+    bad = {host["name"]: host["reasons"][0] for host in found["hosts"] if host["state"] != "proven"}
+    assert status != 0, text
+    assert found["counts"] == {"proven": story.count - 3, "pending": 0, "wrong": 3, "drifted": 0, "waiting": 0}
+    assert list(bad) == [f"h{number}" for number in BAD]
+    for number, reason in story.reasons.items():
+        assert bad[f"h{number}"].startswith("main: refused at ")
+        assert reason in bad[f"h{number}"]
+
+
+def test_the_report_shows_exactly_the_three(story: Story, tmp_path: pathlib.Path) -> None:
+    status, text = story.fleet.play("report")
+    assert status == 0, text
+    with Browser(browser.find(), tmp_path) as page:
+        page.call("Emulation.setDeviceMetricsOverride", width=900, height=800, deviceScaleFactor=1, mobile=False)
+        page.open(story.fleet.directory / "fleet-report.html")
+        page.ask("document.getElementById('show-wrong').click()")
+        assert page.ask(SHOWN) == [f"h{number}" for number in BAD]
+        page.ask("document.querySelectorAll('.host.wrong')[2].open = true")
+        for scheme in ("light", "dark"):
+            page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            page.picture(PICTURES / f"report-{scheme}-{story.count}.png")
+        assert page.complaints == []
 
 
 def test_a_second_run_after_the_repair_finishes_only_what_is_missing(story: Story) -> None:
