@@ -154,6 +154,11 @@ matrix-hosts: root setup $(WHEELS)/.done ## Molecule on Debian 13, sid, and 11 w
 matrix-newcomer: root setup ## README and "Start here", typed as they stand, on a fresh Debian 12 and 13 (root)
 	for suite in bookworm trixie; do FLEETVPN_SUITE=$$suite pytest tests/newcomer; done
 
+.PHONY: pictures
+pictures: root setup ## The pictures of the report in docs/, of a fleet of a hundred with three bad hosts (root; minutes)
+	pytest tests/functional/test_fleet_bad.py -m long
+	for scheme in light dark; do cp "build/report-$$scheme-100.png" "docs/report-$$scheme.png"; done
+
 .PHONY: bench
 bench: root setup ## What it costs, against ping, ip and pyroute2, into bench/results.json (root; on an idle machine)
 	python -m tests.bench
