@@ -144,13 +144,13 @@ class Host:
         """What a boot does not end."""
         return (self.runtime if self._netns else PERSISTENT_ROOT) / "notes.json"
 
-    def tidy(self) -> None:
-        """After the last set nothing is left of this: called by the holder of the lock."""
+    def tidy(self, *, notes: bool = True) -> None:
+        """After the last set nothing is left of this, or nothing but the notes: called by the holder of the lock."""
         if any(store.names() for store in self.stores):
             return
         for folder in (self.runtime / "sets.d" / "generations", self.runtime / "sets.d"):
             _remove_empty(folder)
-        for path in (self.notes, self.history, self.runtime / "lock"):
+        for path in (*([self.notes] if notes else []), self.history, self.runtime / "lock"):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         for folder in (self.notes.parent, self.runtime, RUNTIME_ROOT / "netns", RUNTIME_ROOT):

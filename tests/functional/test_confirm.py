@@ -44,13 +44,13 @@ def host() -> t.Iterator[Host]:
 
 
 def state(host: Host) -> list[str]:
-    """Everything that a change may touch: rules, routes, groups, names, records, the program. Not why it was refused."""
+    """Everything that a change may touch: rules, routes, groups, names, records, the program. Not its notes."""
     listed = host.shell(
         "for f in -4 -6; do ip $f -N rule show; ip $f -N route show table all; done"
         "; ip -o link show | grep -o 'group [a-z0-9]*'"
         "; cat /etc/iproute2/rt_tables.d/fleetvpn.conf /etc/iproute2/rt_protos.d/fleetvpn.conf 2>/dev/null || true"
         "; cat /etc/fleetvpn/sets.d/*.json 2>/dev/null || true"
-        "; find /usr/local/sbin /etc/systemd /etc/fleetvpn -type f ! -name notes.json 2>/dev/null | grep fleetvpn || true"
+        "; find /usr/local/sbin /etc/systemd /etc/fleetvpn -type f 2>/dev/null | grep fleetvpn | grep -v notes || true"
     )
     # What the kernel adds by itself, some time after a device came up, is left out.
     return [line for line in listed.splitlines() if "ff00::/8" not in line and "fe80" not in line]

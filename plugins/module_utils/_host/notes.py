@@ -50,8 +50,10 @@ def refuse(netns: str | None, name: str, why: RoutingError) -> None:
     """
     if isinstance(why, MissingDependency) or why.field == "netns":
         return
-    with contextlib.suppress(RoutingError), Host(None, netns).lock():
+    host = Host(None, netns)
+    with contextlib.suppress(RoutingError), host.lock():
         note(netns, Repair(name, REFUSED, why.line()[:LETTERS]))
+        host.tidy(notes=False)
 
 
 def accept(netns: str | None, name: str) -> None:
