@@ -384,9 +384,9 @@ seealso:
 notes:
   - Rules for stated addresses and pools, and with them their backstops, need neither device nor address. They are in
     place before the VPN first comes up.
-  - Of a change that is refused, the host keeps nothing but why, so that
-    RV(fleetvpn.routing.endpoint_info#module:refused) tells it until a change of that set is accepted. Check mode keeps
-    nothing.
+  - Of a change that the host stood against (a path that would be wrong, a gateway that does not answer, somebody else's
+    object), it keeps nothing but why, so that RV(fleetvpn.routing.endpoint_info#module:refused) tells it until a change
+    of that set is accepted. Check mode keeps nothing, and neither does an option that is wrong in itself.
 author:
   - fleetvpn.routing contributors (@fleetvpn)
 """

@@ -138,8 +138,9 @@ def tables(netns: str) -> dict[str, str]:
 
 
 def files(netns: str) -> list[str]:
-    """The files that hold sets, locks apart."""
-    return sorted(str(path.relative_to(STATE / netns)) for path in (STATE / netns).rglob("*.*") if path.is_file())
+    """The files that hold sets, apart from locks, and from the note why a change was refused."""
+    found = [path.relative_to(STATE / netns) for path in (STATE / netns).rglob("*.*") if path.is_file()]
+    return sorted(str(path) for path in found if path.name != "notes.json")
 
 
 class Sockets:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 
 from .._controller import author, named
-from .._errors import MissingDependency, RoutingError
+from .._errors import Conflict, KernelError, RoutingError, VerificationError
 from .._surroundings import Host
 from .history import History, Repair
 
@@ -46,9 +46,9 @@ def refusals(netns: str | None) -> list[Repair]:
 def refuse(netns: str | None, name: str, why: RoutingError) -> None:
     """Remember that a change of a set was refused, so that a host which has the older one is not taken for right.
 
-    Not what the controller is about to mend, and not what no host is to blame for.
+    Only what the host itself stood against: a wrong word in a declaration leaves nothing on any host.
     """
-    if isinstance(why, MissingDependency) or why.field == "netns":
+    if not isinstance(why, (VerificationError, Conflict, KernelError)):
         return
     host = Host(None, netns)
     with contextlib.suppress(RoutingError), host.lock():

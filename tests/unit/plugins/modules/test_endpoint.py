@@ -290,14 +290,15 @@ class TestInfo:
     ) -> None:
         monkeypatch.setattr(history, "OWNER", os.geteuid())
         run(identities=IDENTITIES)
-        bad = [{"name": "outside", "interface": "auto", "table": 99999999999}]
+        bad = [*IDENTITIES, {"name": "gone", "interface": "nothing0", "required": True}]
         run(identities=bad, _ansible_check_mode=True)
+        run(identities=[{"name": "outside", "interface": "auto", "table": 99999999999}])  # no host is to blame
         assert run("endpoint_info")["refused"] == []
         for _time in range(2):
             run(identities=bad)
         (only,) = run("endpoint_info")["refused"]
         assert (only["set"], only["times"]) == ("main", 2)
-        assert "'99999999999' is no routing table" in only["reason"]
+        assert "gone is required and pending" in only["reason"]
         assert set(only) == set(documented("endpoint_info")["refused"]["contains"])
         assert run("endpoint_info", set="main")["refused"] == [only]
         run(identities=IDENTITIES, _ansible_check_mode=True)
@@ -310,7 +311,7 @@ class TestInfo:
 
     def test_of_a_host_whose_first_set_was_refused(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(history, "OWNER", os.geteuid())
-        run(identities=[{"name": "outside", "interface": "nothing", "gateway": "never"}])
+        run(identities=[{"name": "outside", "interface": "nothing0", "required": True}])
         told = run("endpoint_info")
         assert (told["sets"], len(told["refused"])) == ([], 1)
         run(state="absent")

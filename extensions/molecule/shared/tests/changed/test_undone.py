@@ -58,7 +58,7 @@ def test_a_restart_whose_declaration_fails(
     hosts = [network.host(client) for client in network.clients if client.name in names]
     wanted = [host.read(path) for host in hosts]
     for host in hosts:
-        host.run(["sh", "-ec", f"rm {path}; systemctl daemon-reload; systemctl restart {unit}"])
+        host.run(["sh", "-ec", f"systemctl stop {unit}; rm {path}; systemctl daemon-reload; systemctl start {unit}"])
     network.wait_for_tunnels()
     try:
         controller = begin({**WRONG, "__endpoint_undo_after": LASTS}, "--limit", ",".join(names))
