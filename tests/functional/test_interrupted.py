@@ -18,7 +18,7 @@ from tests.functional.onhost import eventually, seen
 from tests.lab import Client, Lab
 
 pytestmark = [
-    pytest.mark.alone,
+    pytest.mark.long,
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 
