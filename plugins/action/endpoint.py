@@ -17,7 +17,6 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import is_
 
 LOCAL = ("local",)
 SSH = ("ssh", "paramiko_ssh", "libssh")
-TIMEOUT = 30  # that of the module unless said otherwise
 PAUSE = 0.5  # seconds between two attempts to connect
 
 Result = dict[str, t.Any]
@@ -76,17 +75,17 @@ class ActionModule(ActionBase):
         """What to say where nobody knows how far the module came."""
         if self._stated("by") == "none":
             return "as confirm.by is none, nothing undoes what it may have changed"
-        from ansible_collections.fleetvpn.routing.plugins.module_utils._confirm import PROGRAM
+        from ansible_collections.fleetvpn.routing.plugins.module_utils._confirm import PROGRAM, Terms
         from ansible_collections.fleetvpn.routing.plugins.module_utils._store import store_for
 
         netns = self._task.args.get("netns")
         program = store_for(False, netns).root.parent / PROGRAM
         command = ["python3", "-I", str(program), "confirm", *(["--netns", netns] if netns else [])]
         unless = " unless confirm.by is none there" if netns and not self._stated("by") else ""
+        seconds = self._stated("timeout") or Terms().timeout
         return (
-            f"what it may have changed on {self._host()} is armed{unless}: it will be undone in at most"
-            f" {self._stated('timeout') or TIMEOUT} s; to keep it after all, disarm it by hand on that host in time:"
-            f" {shlex.join(command)}"
+            f"what it may have changed on {self._host()} is armed{unless}: it will be undone in at most {seconds} s;"
+            f" to keep it after all, disarm it by hand on that host in time: {shlex.join(command)}"
         )
 
     def _host(self) -> str:

@@ -26,27 +26,27 @@ _SELECTORS = {"uid": "uidrange", "ipproto": "ipproto", "sport": "sport", "dport"
 
 
 @dataclasses.dataclass(frozen=True)
-class Living:
+class LiveConnections:
     """Flows of connections, each once; and why there are more."""
 
     flows: tuple[Flow, ...] = ()
     unjudged: str | None = None
 
 
-def living(kernel: Kernel, plan: Plan, apart: Flow | None = None) -> Living:
+def live_connections(kernel: Kernel, plan: Plan, apart: Flow | None = None) -> LiveConnections:
     """What connected sockets send to other hosts, but for C(apart), the connection that is judged by itself."""
     try:
         found = kernel.connections(MOST_SOCKETS)
     except NotSupported as exc:
-        return Living(unjudged=exc.line())
+        return LiveConnections(unjudged=exc.line())
     if found is None:
-        return Living(unjudged=f"there are more than {MOST_SOCKETS}")
+        return LiveConnections(unjudged=f"there are more than {MOST_SOCKETS}")
     here = {address.address for address in kernel.addresses()}
     leaving = [flow for flow in found if _leaves(flow, here) and not _is_same(flow, apart)]
     ignored: dict[str, t.Any] = {name: None for name in _SELECTORS if name not in _looked_at(kernel, plan)}
     flows = tuple(dict.fromkeys(dataclasses.replace(flow, **ignored) for flow in leaving))
     more = len(flows) - MOST_FLOWS
-    return Living(flows[:MOST_FLOWS], f"there are {more} more than are asked for" if more > 0 else None)
+    return LiveConnections(flows[:MOST_FLOWS], f"there are {more} more than are asked for" if more > 0 else None)
 
 
 def _leaves(flow: Flow, here: t.Container[str]) -> bool:

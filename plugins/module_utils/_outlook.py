@@ -19,7 +19,7 @@ from ._verify import Proof, asked, judge
 from ._whatif import Foreseen, foresee
 
 if t.TYPE_CHECKING:
-    from ._connections import Living
+    from ._connections import LiveConnections
     from ._kernel import Kernel
     from ._plan import Plan
     from ._questions import Questions
@@ -48,7 +48,7 @@ class Outlook:
         """What is said of a flow that nobody has stated anything about."""
         return {"flow": text(flow), **_said(self.flows[flow])}
 
-    def with_connections(self, live: Living, tunnels: t.Collection[str]) -> Outlook:
+    def with_connections(self, live: LiveConnections, tunnels: t.Collection[str]) -> Outlook:
         """With those of the live connections, which have been asked for, that go another way."""
         turning = () if self.unavailable else (flow for flow in live.flows if _turns(self.flows[flow], tunnels))
         return dataclasses.replace(self, connections=tuple(map(self.entry, turning)), unasked=live.unjudged)

@@ -104,11 +104,11 @@ class Work:
         """What the plan comes to; None where nothing would be done or it shall not be asked."""
         if self.plan.empty or self.request.what_if == SKIP:
             return None
-        from ._connections import living
+        from ._connections import live_connections
         from ._outlook import look_ahead
 
         managed = [management.flow] if management else []
-        live, situation = living(self.kernel, self.plan, *managed), self.situation
+        live, situation = live_connections(self.kernel, self.plan, *managed), self.situation
         more = [*managed, *live.flows]
         found = look_ahead(self.kernel, self.plan, situation.outcome, situation.facts, self.questions, more)
         return found.with_connections(live, without_neighbours(self.kernel.links()))

@@ -29,8 +29,8 @@ def told(netns: str | None) -> list[Repair]:
 
 
 def note(netns: str | None, event: Repair) -> None:
-    """Remember this; the caller holds the lock. What cannot be written is no reason to stop."""
-    with contextlib.suppress(RoutingError):
+    """Remember this; the caller holds the lock. What cannot be written is no reason to stop or to say another."""
+    with contextlib.suppress(RoutingError, OSError):
         _notes(Host(None, netns)).add([event])
 
 

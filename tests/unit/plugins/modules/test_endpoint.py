@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -308,6 +309,16 @@ class TestInfo:
         assert (told["refused"], [each["done"] for each in told["repairs"]]) == ([], ["accepted", "refused"])
         run(state="absent")
         assert not stores.parent.exists()
+
+    def test_a_refusal_that_cannot_be_remembered_is_said_all_the_same(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(_path: pathlib.Path) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(history, "sync", broken)
+        refused = run(identities=[{"name": "outside", "interface": "nothing0", "required": True}])
+        assert refused["error"] == "VerificationError"
 
     def test_of_a_host_whose_first_set_was_refused(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(history, "OWNER", os.geteuid())
