@@ -112,7 +112,7 @@ class ActionModule(ActionBase):
                 if done["rc"] == 0:
                     return {"confirm": {**waiting, "state": "confirmed"}}
                 # With a terminal the host's words come by stdout, and by stderr what ssh itself says.
-                return self._failure(waiting, (done["stdout"] or done["stderr"]).strip(), until)
+                return self._failure(waiting, _last_line(done["stdout"] or done["stderr"]), until)
             if time.monotonic() + PAUSE > until:
                 return self._failure(waiting, why, until)
             time.sleep(PAUSE)
@@ -138,3 +138,8 @@ class ActionModule(ActionBase):
             "accepted": "a change after which the controller can connect",
             "confirm": {**waiting, "state": "unconfirmed"},
         }
+
+
+def _last_line(text: str) -> str:
+    """The reason alone: at the end of the time the host takes its program away, perhaps while it starts."""
+    return (text.strip().splitlines() or [""])[-1]

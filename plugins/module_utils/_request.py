@@ -24,7 +24,7 @@ from ._verify import Proof
 if t.TYPE_CHECKING:
     from ._netlink_filter import Interest
 
-ENFORCE, SKIP = "enforce", "skip"
+WHAT_IF = ENFORCE, REPORT, SKIP = "enforce", "report", "skip"
 DEFAULT = Terms(NONE)
 
 

@@ -16,13 +16,14 @@ import typing as t
 
 from tests.functional.onhost import REPOSITORY
 
-from . import commands, kernel, many, processes, unchanged
+from . import commands, kernel, many, price, processes, unchanged
 from .figures import QUICK, Figure, Size
 
 RESULTS = REPOSITORY / "bench" / "results.json"
 GROUPS: dict[str, t.Callable[[pathlib.Path, Size], list[Figure]]] = {
     "unchanged": unchanged.unchanged,
     "first": commands.first,
+    "price": price.price,
     "crowded": processes.crowded,
     "own": processes.own,
     "on_host": processes.on_host,

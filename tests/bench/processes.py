@@ -59,10 +59,10 @@ def spent(host: Host, argv: t.Sequence[str], text: str = "", **environment: str)
     return Spent(took, output)
 
 
-def endpoint(host: Host, *, changed: bool, **params: t.Any) -> Spent:
-    """Module endpoint. Raises RuntimeError if it fails, or does not say C(changed) as it should."""
+def endpoint(host: Host, *, changed: bool, before: str = "", **params: t.Any) -> Spent:
+    """Module endpoint, C(before) first. Raises RuntimeError if it fails, or says another C(changed) than that."""
     arguments = {"identities": IDENTITIES, "confirm": {"by": "none"}, **params}
-    argv = [sys.executable, "-c", _TELLING + MODULE]
+    argv = [sys.executable, "-c", _TELLING + before + MODULE]
     # With bytecode, as a run has it from the program on the host.
     found = spent(host, argv, json.dumps(arguments), PYTHONPATH=str(COLLECTIONS), PYTHONPYCACHEPREFIX=_BYTECODE)
     if json.loads(found.output)["changed"] is not changed:

@@ -49,6 +49,21 @@ FOREIGN = {4: ("10.77.0.9", "172.20.0.9"), 6: ("2001:db8:77::9", "fd20::9")}
 TABLES = ("main", "2000", "2001", "2002", "70000")
 PROTOCOLS = {"tcp": 6, "udp": 17}
 LOCAL, KERNEL = 255, 2  # table and protocol of what the kernel makes itself
+SYSCTLS = {
+    "ipv4/conf/{}/accept_local": "01",
+    "ipv4/conf/{}/forwarding": "01",
+    "ipv4/conf/{}/ignore_routes_with_linkdown": "01",
+    "ipv4/conf/{}/route_localnet": "01",
+    "ipv4/conf/{}/rp_filter": "012",
+    "ipv4/conf/{}/src_valid_mark": "01",
+    "ipv4/fib_multipath_hash_policy": "01",
+    "ipv4/fwmark_reflect": "01",
+    "ipv6/conf/{}/forwarding": "01",
+    "ipv6/conf/{}/ignore_routes_with_linkdown": "01",
+    "ipv6/conf/{}/use_oif_addrs_only": "01",
+    "ipv6/fib_multipath_hash_policy": "01",
+    "ipv6/fwmark_reflect": "01",
+}
 _NUMBERS = itertools.count()
 
 
@@ -60,7 +75,8 @@ def state(rng: random.Random) -> t.Iterator[str]:
     try:
         batch(name, [*devices(rng), *addresses(rng)])
         with inside(name):
-            pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
+            for path, value in sysctls(rng):
+                pathlib.Path("/proc/sys/net", path).write_text(value, encoding="ascii")
         for family in (4, 6):
             batch(name, [*routes(rng, family, 14), *rules(rng, family, 12)], f"-{family}")
         yield name
@@ -97,6 +113,16 @@ def addresses(rng: random.Random) -> t.Iterator[str]:
         for name, address in OWN[family].items():
             if rng.random() < 0.9:
                 yield f"address add {address} dev {name} {'nodad' if family == 6 else ''}"
+
+
+def sysctls(rng: random.Random) -> t.Iterator[tuple[str, str]]:
+    """Values of those that lookups heed, of the host and of its devices; it forwards, as routers are asked more."""
+    yield "ipv4/ip_forward", "1"
+    for path, values in SYSCTLS.items():
+        places = ("all", *DEVICES) if "{}" in path else ("",)
+        for place in places:
+            if rng.random() < 0.3:
+                yield path.format(place), rng.choice(values)
 
 
 def routes(rng: random.Random, family: int, most: int) -> t.Iterator[str]:

@@ -283,6 +283,19 @@ class TestGenerations:
         assert "is suspended" in program(host, "rollback", "2").stderr
         assert ours(host) == []
 
+    def test_that_would_go_wrong_by_now_are_refused_unless_said_otherwise(self, host: Host) -> None:
+        silent = [{**IDENTITIES[0], "gateway": "198.51.100.77"}, IDENTITIES[1]]
+        declare(host, identities=silent, what_if="skip")
+        then = state(host)
+        declare(host)
+        now = state(host)
+        refused = program(host, "rollback", "1")
+        assert (refused.returncode, differs(host, now)) == (1, [])
+        assert "198.51.100.77" in refused.stderr
+        done = program(host, "rollback", "1", "--what-if", "report")
+        assert (done.returncode, differs(host, then)) == (0, [])
+        assert "198.51.100.77" in done.stderr
+
     def test_without_a_confirmation_do_not_stay(self, host: Host) -> None:
         declare(host)
         declare(host, **POOLED)

@@ -19,6 +19,7 @@ from .._confirm import Terms
 from .._controller import author, named
 from .._errors import InvalidInput, NotPermitted, RoutingError
 from .._kernel import open_kernel
+from .._request import ENFORCE, WHAT_IF
 from .._surroundings import Host
 from .._suspension import resume, suspend, suspension
 from .._version import VERSION
@@ -136,7 +137,7 @@ def _check(netns: str | None) -> int:
 def _rollback(given: argparse.Namespace) -> int:
     terms = Terms() if given.timeout is None else Terms.of({"timeout": given.timeout})
     with open_kernel(given.netns) as kernel:
-        done = older.roll_back(kernel, given.netns, given.set, given.generation, terms)
+        done = older.roll_back(kernel, given.netns, given.set, given.generation, terms, given.what_if)
     if done.command is None:
         accept(given.netns, given.set)
         arrange(given.netns)
@@ -228,6 +229,7 @@ def _rollback_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("generation", metavar="N", type=int, nargs="?", help="the last that differs if left out")
     parser.add_argument("--set", metavar="NAME", default="main", help="of this set instead of main")
     parser.add_argument("--timeout", metavar="SECONDS", type=int, help="undo it then unless `confirm` is called")
+    parser.add_argument("--what-if", choices=WHAT_IF, default=ENFORCE, help="as in the module; of what would go wrong")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 

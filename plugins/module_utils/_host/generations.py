@@ -16,6 +16,7 @@ from .._converge import Request, Result, converge
 from .._errors import Conflict, InvalidInput
 from .._model import fields
 from .._record import has_ended
+from .._request import ENFORCE
 from .._store import store_for
 from .._surroundings import Host
 from .._suspension import refuse_suspended
@@ -40,11 +41,13 @@ class Returned:
     command: list[str] | None  # what confirms it, if it waits for that
 
 
-def roll_back(kernel: Kernel, netns: str | None, name: str, number: int | None, terms: Terms) -> Returned:
+def roll_back(
+    kernel: Kernel, netns: str | None, name: str, number: int | None, terms: Terms, what_if: str = ENFORCE
+) -> Returned:
     """Declare anew what generation C(number) of a set was, or the last one that declares something else.
 
-    As in a task, a path that would go wrong, or the loss of the SSH connection that this came by, refuses it. Raises
-    RoutingError.
+    As in a task, a path that would go wrong, a stated gateway that does not answer, or the loss of the SSH connection
+    that this came by, refuses it, unless C(what_if) says otherwise. Raises RoutingError.
     """
     host = Host(kernel, netns)
     with host.lock():
@@ -63,7 +66,7 @@ def roll_back(kernel: Kernel, netns: str | None, name: str, number: int | None, 
                 accepted="one that has not",
             )
         meta = {**author(), "declared": fields.now().isoformat(), "prune": wanted.meta.get("prune", True)}
-        found = converge(kernel, host, Request(name, wanted.declaration, what_if="enforce", terms=terms, meta=meta))
+        found = converge(kernel, host, Request(name, wanted.declaration, what_if=what_if, terms=terms, meta=meta))
         command = None if found.armed is None else host.window.command("confirm", found.armed.token)
     return Returned(kept, number, found, command)
 

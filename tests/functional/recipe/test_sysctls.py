@@ -75,6 +75,20 @@ def test_a_word_that_is_no_longer_there_takes_its_values_back(endpoint: Endpoint
     assert changed(before, values(endpoint)) == {}
 
 
+def test_what_lets_followed_connections_pass_is_put_back(endpoint: Endpoint) -> None:
+    """On the tunnel that they are followed by, and nowhere else."""
+    followed, mark = {**CORP, "follow_connections": True}, {"mark": "0x1000000/0xf000000"}
+    endpoint.apply(followed, INET, **mark)
+    before = values(endpoint)
+    endpoint.apply(followed, INET, **mark, sysctls=["src_valid_mark"])
+    assert changed(before, values(endpoint)) == {"ipv4/conf/vpn0/src_valid_mark": "1"}
+    endpoint.apply(followed, INET, **mark, sysctls=[])
+    assert changed(before, values(endpoint)) == {}
+    endpoint.apply(followed, INET, **mark, sysctls=["src_valid_mark"])
+    endpoint.remove()
+    assert changed(before, values(endpoint)) == {}
+
+
 def test_what_somebody_else_has_changed_meanwhile_stays(endpoint: Endpoint) -> None:
     endpoint.apply(CORP, INET, sysctls=["rp_filter"])
     endpoint.host.sysctl(ipv4__conf__up0__rp_filter=2)

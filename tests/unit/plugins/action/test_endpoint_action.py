@@ -78,6 +78,12 @@ def test_a_confirmation_that_fails_says_why() -> None:
     assert result["msg"].endswith(f"{BY_HAND}{COMMAND} {TOKEN}")
 
 
+def test_of_a_program_that_was_taken_away_while_it_started_the_last_line_is_enough() -> None:
+    traceback = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 198\nImportError: gone\n'
+    result = Action({"confirm": {**WAITING, "timeout": 30}}, {"rc": 1, "stderr": traceback, "stdout": ""}).run()
+    assert "could not confirm it (ImportError: gone): " in result["msg"]
+
+
 def test_a_connection_that_is_lost_meanwhile_says_it_too() -> None:
     with pytest.raises(AnsibleConnectionFailure) as caught:
         Action(AnsibleConnectionFailure("closed"), confirm={"timeout": 45}).run()
