@@ -269,16 +269,24 @@ def take_back(kernel: Kernel, operations: t.Sequence[Operation]) -> list[str]:
     return left
 
 
-def make_way(kernel: Kernel, host: Surroundings) -> None:
-    """Before a change, under the lock of the host: undo what is overdue. Raises Conflict if somebody else's waits."""
+def overdue(host: Surroundings) -> Armed | None:
+    """What should have been undone by now. Raises Conflict if somebody's change waits for its confirmation.
+
+    To ask it before the lock of the host spares waiting for a controller that holds it while it probes.
+    """
     armed = host.window.read()
-    if armed is None:
-        return
-    if not armed.expired:
+    if armed is not None and not armed.expired:
         raise Conflict(
             f"is held: {armed.line()}", field="confirm", value=armed.name, accepted=f"another try in {armed.left:.0f} s"
         )
-    restore(kernel, host, armed)
+    return armed
+
+
+def make_way(kernel: Kernel, host: Surroundings) -> None:
+    """Before a change, under the lock of the host: undo what is overdue. Raises Conflict if somebody else's waits."""
+    armed = overdue(host)
+    if armed is not None:
+        restore(kernel, host, armed)
 
 
 def _store(host: Surroundings, armed: Armed) -> Store:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pathlib
 import typing as t
 
-from ._confirm import Armed, Terms, make_way
+from ._confirm import Armed, Terms, make_way, overdue
 from ._controller import author
 from ._converge import Request, converge, prepare
 from ._converge import Result as Found
@@ -62,6 +62,7 @@ def _ensure(context: Context) -> Result:
         files = None if context.netns else _installation(context, request)
         if context.check_mode or (work.idle and not (files and files.plan)):
             return as_result(work.run(), host, files, request)
+        overdue(host)
         with host.lock():
             refuse_suspended(context.netns)
             make_way(kernel, host)

@@ -15,6 +15,7 @@ import typing as t
 from ._model.path import ERRORS, Answer
 from ._model.state import Flow
 from ._paths import compare, path_fields, text
+from ._policies import in_clear
 from ._verify import Proof, asked, judge
 from ._whatif import Foreseen, foresee
 
@@ -73,7 +74,7 @@ def look_ahead(
     flows = forecast.flows
     if forecast.unavailable:
         flows = {flow: dataclasses.replace(each, unjudged="nothing is foreseen") for flow, each in flows.items()}
-    proof = judge(outcome, facts, lambda flow: flows[flow].planned)
+    proof = judge(outcome, facts, lambda flow: flows[flow].planned, in_clear(kernel, outcome.ways))
     paths = questions.foreseen(flows)
     found = Outlook(flows, proof, (), forecast.unavailable)
     return dataclasses.replace(

@@ -15,6 +15,7 @@ from ._model.fields import family_of
 from ._recipe.facts import covers
 
 if t.TYPE_CHECKING:
+    from ._kernel import Kernel
     from ._model.state import Policy
     from ._reading import Readable
     from ._recipe.ways import Way
@@ -33,8 +34,22 @@ def unencrypted(kernel: Readable, ways: t.Iterable[Way]) -> list[str]:
     return [line for line in lines if line is not None]
 
 
+def in_clear(kernel: Kernel, ways: t.Iterable[Way]) -> set[str]:
+    """The keys of the ways of which nothing is encrypted, as their tunnel is not up; none where it is not known."""
+    asked = [way for way in ways if way.by_uplink]
+    try:
+        policies = kernel.policies() if asked else []
+    except NotPermitted:
+        return set()
+    return {way.key for way in asked if not any(_towards(address, policies) for address in way.addresses)}
+
+
+def _towards(address: str, policies: t.Iterable[Policy]) -> list[str]:
+    return [p.dst for p in policies if not p.if_id and covers([p.src], address)]
+
+
 def _unencrypted(way: Way, address: str, policies: t.Iterable[Policy]) -> str | None:
-    towards = [p.dst for p in policies if not p.if_id and covers([p.src], address)]
+    towards = _towards(address, policies)
     if not towards:
         return f"identity {way.key}: no IPsec policy covers {address}: all that it sends leaves {way.device} in clear"
     networks = [str(network) for network in _merged(towards)]

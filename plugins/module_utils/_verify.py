@@ -16,6 +16,7 @@ from ._model.path import ERRORS, Answer, IdentityPaths
 from ._model.route import Route
 from ._model.state import Flow
 from ._paths import PENDING, PROVEN, WRONG, PathSpec, Verdict, result, walk
+from ._policies import in_clear
 from ._recipe import Outcome
 from ._recipe.facts import Facts, devices_of, is_default
 from ._recipe.ways import Way
@@ -63,7 +64,7 @@ def identity_paths(outcome: Outcome, facts: Facts) -> list[IdentityPaths]:
 
 def prove(kernel: Kernel, outcome: Outcome, facts: Facts) -> Proof:
     """Ask for every address of every way, both families: far away, and where the other identities live."""
-    return judge(outcome, facts, lambda flow: walk(kernel, flow))
+    return judge(outcome, facts, lambda flow: walk(kernel, flow), in_clear(kernel, outcome.ways))
 
 
 def asked(outcome: Outcome, facts: Facts) -> list[Flow]:
@@ -71,10 +72,18 @@ def asked(outcome: Outcome, facts: Facts) -> list[Flow]:
     return [flow for way in outcome.ways for flow in _flows(way, outcome, facts)]
 
 
-def judge(outcome: Outcome, facts: Facts, answer: t.Callable[[Flow], Answer | None]) -> Proof:
-    """The proof by these answers; a flow without an answer has no verdict."""
+def judge(
+    outcome: Outcome, facts: Facts, answer: t.Callable[[Flow], Answer | None], clear: t.Collection[str] = ()
+) -> Proof:
+    """The proof by these answers; a flow without an answer has no verdict.
+
+    C(clear) are the keys of ways by which all leaves unencrypted that a tunnel should carry.
+    """
     paths = [_judged(way, flow, answer(flow), outcome) for way in outcome.ways for flow in _flows(way, outcome, facts)]
-    return Proof(tuple(paths), tuple(_identity(way, paths, outcome, facts) for way in outcome.ways))
+    identities = [
+        _identity(way, paths, outcome, complete=_has_all(way, facts) and way.key not in clear) for way in outcome.ways
+    ]
+    return Proof(tuple(paths), tuple(identities))
 
 
 def _flows(way: Way, outcome: Outcome, facts: Facts) -> t.Iterator[Flow]:
@@ -174,10 +183,10 @@ def _covered(to: str, routes: t.Iterable[Route]) -> bool:
     return any(r.dst in prefixes for r in routes)
 
 
-def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, facts: Facts) -> dict[str, t.Any]:
-    """One way with its verdict."""
+def _identity(way: Way, paths: t.Sequence[dict[str, t.Any]], outcome: Outcome, *, complete: bool) -> dict[str, t.Any]:
+    """One way with its verdict; proven if all of it is there."""
     own = [p["verdict"] for p in paths if p["identity"] == way.identity.name and p["from"] in way.addresses]
-    complete = own and PENDING not in own and _has_all(way, facts)
+    complete = bool(own) and PENDING not in own and complete
     return {
         **way.as_result(),
         "priority": next((r.priority for r in outcome.desired.rules if r.table == way.table), None),

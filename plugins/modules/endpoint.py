@@ -508,8 +508,8 @@ identities:
     verdict:
       description:
         - V(proven) if the kernel gives the declared path, V(pending) if egress or address is not there (the backstop
-          holds), V(wrong) otherwise. In check mode, if something would be changed, what it would be, or nothing if that
-          is not known.
+          holds) or no IPsec policy covers it where policies are the tunnel, V(wrong) otherwise. In check mode, if
+          something would be changed, what it would be, or nothing if that is not known.
       type: str
 paths:
   description: The paths that were asked for, those of every identity and those of O(paths).

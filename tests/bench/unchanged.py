@@ -63,7 +63,7 @@ def ratios(one: t.Sequence[Ran], other: t.Sequence[Ran]) -> tuple[float, ...]:
 
 ROLE: Task = {
     "name": "role",
-    "ansible.builtin.include_role": {"name": "fleetvpn.routing.endpoint"},
+    "ansible.builtin.import_role": {"name": "fleetvpn.routing.endpoint"},
     "vars": {
         "endpoint_identities": [
             IDENTITIES[0],

@@ -281,6 +281,22 @@ class TestTwo:
         assert " s unless confirmed" in failed["msg"]
         assert "\n" not in failed["msg"]
 
+    def test_so_it_is_while_the_first_still_probes(self, host: Host) -> None:
+        probe = {"by": "probe", "timeout": 60, "address": "198.51.100.99", "port": 8080}
+        first = {"identities": onhost.IDENTITIES, "confirm": probe}
+        command = [sys.executable, "-c", onhost.MODULE]
+        env = {"PYTHONPATH": str(onhost.COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1", "USER": "alice"}
+        prober = host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=env, text=True)
+        assert prober.stdin
+        prober.stdin.write(json.dumps(first))
+        prober.stdin.close()
+        eventually(lambda: waits(host), 30)
+        assert is_locked(host)
+        failed = declare(host, env={"USER": "bob"}, identities=MORE)
+        assert "the change of set main by alice is undone in " in failed["msg"]
+        assert is_locked(host)  # nobody waited for the first one
+        assert prober.poll() is None
+
     def test_one_with_nothing_to_change_is_not_refused(self, host: Host) -> None:
         third = {"identities": None, "set": "other", "rules": [{"priority": 900, "from": "10.3.0.0/16", "table": "77"}]}
         declare(host, **third)

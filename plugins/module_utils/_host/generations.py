@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from .._confirm import Terms, make_way
+from .._confirm import Terms, make_way, overdue
 from .._controller import author
 from .._converge import Request, Result, converge
 from .._errors import Conflict, InvalidInput
@@ -50,6 +50,7 @@ def roll_back(
     that this came by, refuses it, unless C(what_if) says otherwise. Raises RoutingError.
     """
     host = Host(kernel, netns)
+    overdue(host)
     with host.lock():
         refuse_suspended(netns)
         make_way(kernel, host)

@@ -46,9 +46,11 @@ def refusals(netns: str | None) -> list[Repair]:
 def refuse(netns: str | None, name: str, why: RoutingError) -> None:
     """Remember that a change of a set was refused, so that a host which has the older one is not taken for right.
 
-    Only what the host itself stood against: a wrong word in a declaration leaves nothing on any host.
+    Only what the host itself stood against: a wrong word in a declaration leaves nothing on any host, and that somebody
+    else's change waits there is over by itself.
     """
-    if not isinstance(why, (VerificationError, Conflict, KernelError)):
+    held = isinstance(why, Conflict) and why.field == "confirm"
+    if held or not isinstance(why, (VerificationError, Conflict, KernelError)):
         return
     host = Host(None, netns)
     with contextlib.suppress(RoutingError), host.lock():
