@@ -49,6 +49,7 @@ FOREIGN = {4: ("10.77.0.9", "172.20.0.9"), 6: ("2001:db8:77::9", "fd20::9")}
 TABLES = ("main", "2000", "2001", "2002", "70000")
 PROTOCOLS = {"tcp": 6, "udp": 17}
 LOCAL, KERNEL = 255, 2  # table and protocol of what the kernel makes itself
+FORWARDING = ("ipv4/ip_forward", "1")
 SYSCTLS = {
     "ipv4/conf/{}/accept_local": "01",
     "ipv4/conf/{}/forwarding": "01",
@@ -68,14 +69,14 @@ _NUMBERS = itertools.count()
 
 
 @contextlib.contextmanager
-def state(rng: random.Random) -> t.Iterator[str]:
-    """A namespace in a random state."""
+def state(rng: random.Random, *, tuned: bool = False) -> t.Iterator[str]:
+    """A namespace in a random state; C(tuned) sets sysctls as well."""
     name = f"fvt-{os.getpid()}-{next(_NUMBERS)}s"
     ip("netns", "add", name)
     try:
         batch(name, [*devices(rng), *addresses(rng)])
         with inside(name):
-            for path, value in sysctls(rng):
+            for path, value in sysctls(rng) if tuned else [FORWARDING]:
                 pathlib.Path("/proc/sys/net", path).write_text(value, encoding="ascii")
         for family in (4, 6):
             batch(name, [*routes(rng, family, 14), *rules(rng, family, 12)], f"-{family}")
@@ -117,7 +118,7 @@ def addresses(rng: random.Random) -> t.Iterator[str]:
 
 def sysctls(rng: random.Random) -> t.Iterator[tuple[str, str]]:
     """Values of those that lookups heed, of the host and of its devices; it forwards, as routers are asked more."""
-    yield "ipv4/ip_forward", "1"
+    yield FORWARDING
     for path, values in SYSCTLS.items():
         places = ("all", *DEVICES) if "{}" in path else ("",)
         for place in places:

@@ -45,7 +45,7 @@ judged: collections.Counter[str] = collections.Counter()
 @pytest.mark.parametrize("seed", range(EXAMPLES))
 def test_what_is_foreseen_comes(seed: int) -> None:
     rng = random.Random(seed)
-    with states.state(rng) as netns, open_kernel(netns) as kernel:
+    with states.state(rng, tuned=True) as netns, open_kernel(netns) as kernel:
         plan = states.plan(rng, kernel)
         flows = [flow for family in (4, 6) for flow in states.flows(rng, kernel, family, FLOWS)]
         before = state(netns)
