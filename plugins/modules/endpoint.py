@@ -172,7 +172,7 @@ options:
       follow_connections:
         description:
           - Whether connections that come in by this identity's egress and are forwarded, as a port to a container, are
-            answered by it. The host's own replies need it not. It takes O(mark) and the program C(nft).
+            answered by it. The host's own replies do not need it. It takes O(mark) and the program C(nft).
           - With strict reverse-path filtering on the egress, IPv4 needs O(sysctls=src_valid_mark) as well; a warning
             says so.
         type: bool
@@ -244,7 +244,7 @@ options:
   strict_egress:
     description:
       - The egress guard, an nftables table of the set's own, C(inet fleetvpn). It drops what would leave by a wrong
-        device although the rules are right, or because somebody flushed them. That are packets of sockets that are
+        device although the rules are right, or because somebody flushed them. These are packets of sockets that are
         bound to a device, replies of ports that are forwarded to a container, IPv6 packets that take an inside address
         as their source on the uplink, and packets that are forwarded with a source from a pool.
       - V(true) guards every identity that has a backstop (O(identities[].backstop)). The addresses and pools of a

@@ -221,7 +221,7 @@ def _status_options(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="for programs")
     form.add_argument("--prometheus", action="store_true", help="as metrics, for a textfile collector")
     form.add_argument("--monitoring", action="store_true", help="one line; exit status 0 ok, 1 warning, 2 critical")
-    parser.add_argument("--history", action="store_true", help="what happened since the boot")
+    parser.add_argument("--history", action="store_true", help="what was put right, suspended or refused, and when")
     parser.add_argument("--generations", action="store_true", help="what each set was before, and by whom")
 
 

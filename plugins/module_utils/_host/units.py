@@ -13,7 +13,7 @@ WATCH = "fleetvpn-endpoint-watch.service"
 
 _HEADER = """\
 # Installed by module fleetvpn.routing.endpoint, which removes it with the last persistent set.
-# Changes belong into a drop-in (systemctl edit), this file is written anew.
+# Changes belong in a drop-in (systemctl edit), this file is written anew.
 """
 
 _BOOT = """\
