@@ -9,6 +9,7 @@ That the guides show what a host shows is for tests/functional/test_guides.py.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 import shlex
@@ -50,13 +51,15 @@ TEXTS = [
 MARKDOWN_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 FULL_NAME = re.compile(r"(?<!ansible_collections\.)\bfleetvpn\.routing\.([a-z_]\w*)")
-VARIABLE = re.compile(r"(?<![\w/-])((?:endpoint|vpn_ipsec|vpn_openvpn|vpn_overlay|vpn_wireguard)_[a-z]\w*)")
+VARIABLE = re.compile(rf"(?<![\w/-])((?:{'|'.join(ROLES)})_[a-z]\w*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE_LINK = re.compile(
     r"https://(?:github|raw.githubusercontent).com/fleetvpn/fleetvpn.routing/(?:blob/)?main/([\w./-]*\w)"
 )
 REFERENCE = re.compile(r":ref:`(?:[^`<]*<)?([\w.]+)>?`")
 QUOTED = re.compile(r"`([^`\n]+)`")
+# As Galaxy names them.
+DEBIAN = {"11": "bullseye", "12": "bookworm", "13": "trixie", "": "sid"}
 
 Spec = dict[str, dict[str, t.Any]]
 Specified = t.Callable[[str], Spec]
@@ -192,23 +195,23 @@ class TestNames:
     @pytest.mark.parametrize("path", TEXTS, ids=name_of)
     def test_of_variables_exist(self, path: Path) -> None:
         known = {name for role in ROLES for name in role_options(role)}
-        assert set(VARIABLE.findall(read(path))) - {*MODULES, *tags()} <= known
+        assert set(VARIABLE.findall(read(path))) - {*MODULES, *FILTERS, *tags()} <= known
 
     def test_of_content_in_the_readme_are_all_there_are(self) -> None:
         table = read(ROOT / "README.md").partition("## Included content")[2].partition("\n## ")[0]
-        named: dict[str, list[str]] = {"module": [], "role": [], "playbook": []}
-        for kind, cell in re.findall(r"^\| (module|role|playbook)s? ([^|]*)\|", table, re.MULTILINE):
+        there = {"module": MODULES, "role": ROLES, "playbook": PLAYBOOKS, "filter": FILTERS}
+        named: dict[str, list[str]] = {kind: [] for kind in there}
+        for kind, cell in re.findall(rf"^\| ({'|'.join(there)})s? ([^|]*)\|", table, re.MULTILINE):
             named[kind] += QUOTED.findall(cell)
-        assert {kind: sorted(names) for kind, names in named.items()} == {
-            "module": MODULES,
-            "role": ROLES,
-            "playbook": PLAYBOOKS,
-        }
+        assert {kind: sorted(names) for kind, names in named.items()} == there
 
-    def test_of_make_targets_exist(self) -> None:
+    @pytest.mark.parametrize("path", TEXTS, ids=name_of)
+    def test_of_make_targets_exist(self, path: Path) -> None:
         targets = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
-        for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
-            assert set(re.findall(r"\bmake ([a-z-]+)`", read(path))) <= targets
+        assert make_targets(path) <= targets
+
+    def test_of_make_targets_are_found_in_blocks_and_in_sentences(self) -> None:
+        assert make_targets(ROOT / "README.md") >= {"demo", "bench"}
 
     def test_of_targets_in_the_table_are_those_of_make_test(self) -> None:
         """A step that is added to `make test` is explained as well."""
@@ -218,6 +221,15 @@ class TestNames:
         explained = re.findall(r"^\| `make ([a-z-]+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
         targets = ("test-fast", "test", "test-long", "test-matrix", "bench", "release", "demo")
         assert set(explained) == {*steps, *targets}
+
+
+def make_targets(path: Path) -> set[str]:
+    """What a text tells to make, in its pieces of code and in its sentences. A path with a slash is a file."""
+    pattern = RST_BLOCK if path.suffix == ".rst" else MARKDOWN_BLOCK
+    code = "".join(body for kind, body in pattern.findall(read(path)) if kind in ("console", "sh"))
+    sentences = " ".join(pattern.sub("", read(path)).split())
+    typed_in = re.findall(r"^[ $]*(?:sudo )?make ([a-z][a-z-]*)(?![\w/-])", code, re.MULTILINE)
+    return {*typed_in, *re.findall(r"`(?:sudo )?make ([a-z][a-z-]*)(?![\w/-])", sentences)}
 
 
 class TestPaths:
@@ -289,6 +301,49 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+class TestCommunity:
+    """What a collection has to say: where people ask, where defects go, how all behave, what a version means."""
+
+    def test_the_readme_says_it(self) -> None:
+        text = read(ROOT / "README.md")
+        sections = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n?)*)", text, re.MULTILINE))
+        assert "https://forum.ansible.com/" in sections["Communication and support"]
+        assert f"{yaml.safe_load(read(ROOT / 'galaxy.yml'))['issues']})" in sections["Communication and support"]
+        assert "code_of_conduct" in sections["Code of Conduct"]
+        assert "semantic versioning" in sections["Release notes and versions"]
+        assert "CONTRIBUTING.md" in sections["Contributing"]
+
+    def test_the_site_leads_to_the_same_forum(self) -> None:
+        (forum,) = yaml.safe_load(read(ROOT / "docs/docsite/links.yml"))["communication"]["forums"]
+        assert f"({forum['url']})" in read(ROOT / "README.md")
+
+
+class TestMessages:
+    """What a guide shows of what is said: its words, apart from names and numbers, are those of the source."""
+
+    GUIDES = ("guide_confirm", "guide_fleet", "guide_ipsec", "guide_openconnect", "guide_ppp")
+
+    @pytest.mark.parametrize("guide", GUIDES)
+    def test_are_those_of_the_source(self, guide: str) -> None:
+        text = read(ROOT / f"docs/docsite/rst/{guide}.rst")
+        shown = [body for kind, body in RST_BLOCK.findall(text) if kind == "text"]
+        assert shown
+        said = literals()
+        for message in (" ".join(body.split()) for body in shown):
+            left = functools.reduce(lambda text, part: text.replace(part, " 0 "), said, message)
+            others = re.sub(r"'[^']*'|\S*[\d/]\S*", "0", left).split("0")
+            assert [words for words in others if len(re.findall(r"\w+", words)) > 1] == []
+
+
+@functools.cache
+def literals() -> list[str]:
+    """The pieces of text in the plugins, without what is put into them and what is too short; the longest first."""
+    trees = [ast.parse(read(path)) for path in (ROOT / "plugins").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    parts = {part.strip() for node in nodes if isinstance(node.value, str) for part in node.value.splitlines()}
+    return sorted((part for part in parts if " " in part or len(part) > 3), key=len, reverse=True)
+
+
 class TestTests:
     """A guide that says that something was tested names the test."""
 
@@ -335,6 +390,12 @@ class TestNumbers:
         del locks["core-next"]
         pinned = {re.findall(r"(?m)^ansible[_-]core==(\d+\.\d+)", text)[0] for text in locks.values()}
         assert set(re.findall(r"\b2\.\d+", tested)) == pinned
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_the_platforms_of_a_role_are_the_tested_ones(self, role: str) -> None:
+        named = yaml.safe_load(read(ROOT / f"roles/{role}/meta/main.yml"))["galaxy_info"]["platforms"]
+        assert named == [{"name": "Debian", "versions": [DEBIAN[version] for version in TESTED["debian"]]}]
+        assert set(TESTED) == {"debian"}
 
     def test_every_tested_platform_is_in_the_readme(self) -> None:
         """Debian 12 with the versions of pyroute2 that the functional tests use; and nothing more."""
