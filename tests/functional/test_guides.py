@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pathlib
+import re
 import shlex
 import typing as t
 
@@ -42,6 +45,12 @@ link set wg0 up
 addr add 198.51.100.10/32 dev wg0
 addr add 2001:db8:51::10/128 dev wg0
 route add 10.0.0.0/8 dev wg0
+"""
+DOCKER = """
+link add docker0 type bridge
+link set docker0 up
+addr add 172.17.0.1/16 dev docker0
+rule add pref 1000 fwmark 0x1 unreachable
 """
 
 
@@ -118,6 +127,32 @@ def test_the_symptoms_are_as_described(host: Host) -> None:
     assert onhost.status(host)["state"] == "drifted"
     assert onhost.program(host, "apply").returncode == 0
     assert onhost.status(host)["state"] == "proven"
+
+
+def examples(module: str) -> list[dict[str, t.Any]]:
+    """The tasks of its EXAMPLES."""
+    found = importlib.import_module(f"ansible_collections.fleetvpn.routing.plugins.modules.{module}").EXAMPLES
+    return t.cast("list[dict[str, t.Any]]", yaml.safe_load(found))
+
+
+def test_the_examples_of_the_single_modules_run_one_after_the_other(host: Host, tmp_path: pathlib.Path) -> None:
+    """The name of the table stands as long as the rules need it. Each makes or removes what it says."""
+    host.run(["ip", "-batch", "-"], stdin=f"{TUNNEL}route del 10.0.0.0/8\n")
+    named, *gone = examples("table")
+    tasks = [named, *examples("rule"), *examples("route"), *gone]
+    done = onhost.play(host, *tasks, directory=tmp_path)
+    assert f"ok={len(tasks)} changed={len(tasks)} " in re.sub(" +", " ", done.stdout), done.stdout + done.stderr
+
+
+def test_the_examples_of_what_only_reads_run(host: Host, tmp_path: pathlib.Path) -> None:
+    """On the host of the guide, with Docker's network and a rule that stops what is marked."""
+    host.run(["ip", "-batch", "-"], stdin=TUNNEL + DOCKER)
+    host.shell("sysctl -qw net.ipv4.ip_forward=1")
+    first = next(step.declaration for step in steps("guide_how_it_works.rst") if step.declaration)
+    assert not onhost.declare(host, **first).get("failed")
+    tasks = [*examples("path_check"), *examples("endpoint_info")]
+    done = onhost.play(host, *tasks, directory=tmp_path)
+    assert f"ok={len(tasks)} changed=0 " in re.sub(" +", " ", done.stdout), done.stdout + done.stderr
 
 
 def test_a_full_tunnel_of_wg_quick_is_refused_in_these_words(host: Host) -> None:
