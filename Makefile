@@ -75,6 +75,7 @@ lint: setup $(NOX)/.done ## ruff, vermin, yamllint, shellcheck, codespell, REUSE
 	yamllint --strict .
 	shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
 	git ls-files -z --cached --others --exclude-standard | xargs --null codespell
+	python tests/tools/spelling.py
 	reuse lint --quiet || { reuse lint; exit 1; }
 	ansible-lint --offline
 	$(NOX)/bin/antsibull-nox lint-config
