@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+import re
 import subprocess
 import typing as t
 from pathlib import Path
@@ -34,7 +36,7 @@ ARTEFACT = {
 }
 
 
-def read_yaml(path: str) -> t.Any:
+def read_yaml(path: str | Path) -> t.Any:
     return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
 
@@ -72,3 +74,33 @@ def test_galaxy_accepts_the_tags() -> None:
     tags = read_yaml("galaxy.yml")["tags"]
     assert len(tags) <= 20
     assert {"networking", "linux", "security"} <= set(tags)
+
+
+class TestWorkflows:
+    """What continuous integration runs is what it says, at every change and once a week."""
+
+    WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+    @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+    def test_what_is_used_of_others_is_one_commit(self, path: Path) -> None:
+        """A tag can be moved to something else."""
+        used = [step["uses"] for job in read_yaml(path)["jobs"].values() for step in job["steps"] if "uses" in step]
+        assert used
+        assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []
+
+    def test_targets_exist(self) -> None:
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert {*self.targets(), *self.targets("schedule")} <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+
+    def test_a_change_meets_every_ansible_core_and_a_week_everything(self) -> None:
+        assert {"test", "matrix-controllers"} <= set(self.targets())
+        assert set(self.targets("schedule")) == {"test", "test-matrix", "test-long"}
+
+    def targets(self, event: str = "") -> list[str]:
+        """At an event that is named in the expression; else at every other."""
+        matrix = read_yaml(".github/workflows/test.yml")["jobs"]["make"]["strategy"]["matrix"]["target"]
+        found = re.fullmatch(
+            r"\$\{\{ fromJSON\(github.event_name == 'schedule' && '(.*?)' \|\| '(.*?)'\) \}\}", matrix
+        )
+        assert found
+        return t.cast("list[str]", json.loads(found[1] if event == "schedule" else found[2]))
