@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import typing as t
 from pathlib import Path
@@ -28,6 +29,8 @@ OF_THE_ROLE_ALONE = {
     "endpoint_pyroute2_wheel",
 }
 LEVELS = ("endpoint_identities", "endpoint_group_identities", "endpoint_host_identities")
+# How a task and a sentence name an entry point of a role.
+ENTRY = re.compile(r"\btasks_from(?:: |=)([\w.{}]+)")
 Options = dict[str, dict[str, t.Any]]
 
 
@@ -35,9 +38,14 @@ def _load(path: Path) -> t.Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _options(role: str) -> Options:
-    main = _load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]
-    return t.cast("Options", main["options"])
+def _entries(role: str) -> dict[str, dict[str, t.Any]]:
+    """The entry points of a role, each with its specification."""
+    specs = _load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
+    return t.cast("dict[str, dict[str, t.Any]]", specs)
+
+
+def _options(role: str, entry: str = "main") -> Options:
+    return t.cast("Options", _entries(role)[entry]["options"])
 
 
 def _defaults(role: str) -> dict[str, t.Any]:
@@ -91,7 +99,26 @@ def test_every_option_has_type_and_description(role: str) -> None:
             assert option["type"] != "list" or option.get("elements"), f"{where}{name}"
             check(option.get("options", {}), f"{where}{name}.")
 
-    check(_options(role), f"{role}: ")
+    for entry in _entries(role):
+        check(_options(role, entry), f"{role}, {entry}: ")
+
+
+def test_every_entry_point_has_specs() -> None:
+    """Under its name without a suffix, as Ansible looks for them; what a role or a text names is one of them."""
+    further = [(role, entry) for role in ROLES for entry in _entries(role) if entry != "main"]
+    assert [where for where in further if not (ROOT / "roles/{}/tasks/{}.yml".format(*where)).is_file()] == []
+    files = [*(ROOT / "roles").rglob("*.yml"), *(ROOT / "roles").rglob("*.md")]
+    named = {name for path in files for name in ENTRY.findall(path.read_text(encoding="utf-8"))}
+    assert named == {entry for _role, entry in further}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_further_entry_point_takes_what_main_takes(role: str) -> None:
+    """Of the same type: what is set for the role holds for it."""
+    main = _options(role)
+    for entry in _entries(role):
+        for name, option in _options(role, entry).items():
+            assert main[name]["type"] == option["type"], f"{role}, {entry}: {name}"
 
 
 def test_the_three_levels_take_the_same_keys() -> None:
