@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host.hook import CLIENTS, describe
 
+ROLES = Path(__file__).resolve().parents[4] / "roles"
 GOOD = {"script_type": "up", "dev": "tun0", "ifconfig_local": "10.8.0.10", "ifconfig_ipv6_local": "fd00:8::10"}
 HOSTILE = (
     "a b",
@@ -50,3 +54,14 @@ def test_a_device_name_is_what_the_kernel_takes(client: str) -> None:
             said, refused = describe(client, {name: value})
             assert said == f"{client}: called"
             assert refused.isprintable()
+
+
+@pytest.mark.parametrize("path", sorted(ROLES.glob("*/files/hook.sh")), ids=lambda path: path.parents[1].name)
+def test_the_hook_of_a_role_hands_over_what_its_client_is_asked_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    called = re.search(r"fleetvpn-endpoint hook (\w+)", text)
+    assert called
+    assert called[1] in CLIENTS
+    wanted = CLIENTS[called[1]]
+    handed_over = re.findall(r'^ +(\w+)="', text, re.MULTILINE)
+    assert sorted(handed_over) == sorted([wanted.event, *wanted.devices, *wanted.addresses])

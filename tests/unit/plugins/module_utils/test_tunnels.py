@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput
 from ansible_collections.fleetvpn.routing.plugins.module_utils._leases import lease_gateways
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import Declaration, Numbers
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.declaration import (
+    TUNNEL_TYPES,
+    Declaration,
+    Numbers,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.fields import table_id
 from ansible_collections.fleetvpn.routing.plugins.module_utils._parse import parse_declaration
 from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import (
@@ -24,6 +28,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels import (
     told_clients,
 )
 from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.ipsec import DROP_IN as DROP_IN_OF_CHARON
+from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.running import _KINDS, _PROGRAMS
 from ansible_collections.fleetvpn.routing.plugins.module_utils._tunnels.wireguard import DROP_IN
 
 FULL = "[Interface]\nPrivateKey = hush\n{}\n[Peer]\nAllowedIPs = 10.0.0.0/8\n[Peer]\nAllowedIPs = 0.0.0.0/0, ::/0\n"
@@ -425,3 +430,8 @@ def test_gateways_of_leases(tmp_path: Path) -> None:
     write(tmp_path, "run/NetworkManager/devices/4", "\0damaged")
     names = {2: "up0", 3: "up1", 4: "up2", 5: "up3"}
     assert lease_gateways(names, tmp_path) == {"up0": ("192.0.2.1",), "up1": ("10.9.0.1", "10.9.0.2")}
+
+
+def test_a_running_client_of_every_type_is_known() -> None:
+    """By its device or by its program; that it is found so is for tests/functional/test_discover.py."""
+    assert {*_KINDS.values(), *(tunnel_type for tunnel_type, _options in _PROGRAMS.values())} == set(TUNNEL_TYPES)
