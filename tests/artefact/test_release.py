@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What `make release` makes, and what it refuses: on a repository of its own, with this one's tree.
 
-The two long steps of it, galaxy-importer and sanity, are other tests' work; here they always pass.
+The two long steps of it, galaxy-importer and sanity, are other tests' work; here they pass, or fail, at once.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ class Repository:
         for fragment in (self.tree / "changelogs" / "fragments").glob("*.yml"):
             fragment.unlink()
         for name in ("pytest", "make"):
-            (self._programs / name).symlink_to("/bin/true")
+            self.stand_in(name, "/bin/true")
         self._keys = scratch / "gnupg"
         self._keys.mkdir(mode=0o700)
         self.git("init", "--quiet")
         self.commit()
+
+    def stand_in(self, name: str, program: str) -> None:
+        """From now on that is what is run by this name."""
+        (self._programs / name).unlink(missing_ok=True)
+        (self._programs / name).symlink_to(program)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a program in it."""
@@ -109,6 +114,23 @@ def test_a_key_that_is_not_there_fails(repository: Repository) -> None:
     assert "nobody@example.org" in done.stderr
 
 
+def test_writes_the_changelog_and_is_a_release_once_that_is_committed(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    changelogs = repository.tree / "changelogs"
+    (changelogs / "changelog.yaml").write_text("---\nancestor: null\nreleases: {}\n", encoding="utf-8")
+    (changelogs / "fragments" / "1.yml").write_text("---\nbugfixes: [a reply that went astray]\n", encoding="utf-8")
+    repository.commit()
+    done = repository.release()
+    assert done.returncode == 1
+    assert f"release {VERSION}: wrote CHANGELOG.md; read it, commit it" in done.stderr
+    assert "a reply that went astray" in (repository.tree / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert not repository.artefact.exists()
+    assert "the tree is not clean" in repository.release().stderr
+    repository.commit()
+    done = repository.release()
+    assert (done.returncode, repository.artefact.exists()) == (0, True), done.stderr
+
+
 def untidy(repository: Repository) -> None:
     (repository.tree / "README.md").write_text("changed\n", encoding="utf-8")
 
@@ -117,15 +139,39 @@ def tagged(repository: Repository) -> None:
     repository.git("tag", VERSION)
 
 
+def tagged_by_somebody_else(repository: Repository) -> None:
+    repository.git("init", "--quiet", "--bare", "../remote")
+    repository.git("remote", "add", "origin", "../remote")
+    repository.git("tag", VERSION)
+    repository.git("push", "--quiet", "origin", VERSION)
+    repository.git("tag", "--delete", VERSION)
+
+
+def without_an_answer(repository: Repository) -> None:
+    repository.git("remote", "add", "origin", "../nowhere")
+
+
 def with_a_fragment(repository: Repository) -> None:
     (repository.tree / "changelogs" / "fragments" / "1.yml").write_text("---\nbugfixes: [x]\n", encoding="utf-8")
     repository.commit()
 
 
+def broken(repository: Repository) -> None:
+    repository.stand_in("pytest", "/bin/false")
+
+
+def not_sane(repository: Repository) -> None:
+    repository.stand_in("make", "/bin/false")
+
+
 REFUSED = {
     untidy: "the tree is not clean",
     tagged: "the version is not new",
+    tagged_by_somebody_else: "the version is not new",
+    without_an_answer: "origin does not say whether it has a tag of this version",
     with_a_fragment: "changelogs/fragments has changes that are in no release",
+    broken: "galaxy-importer does not take the artefact",
+    not_sane: "ansible-test sanity does not pass",
 }
 
 

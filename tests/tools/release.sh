@@ -22,7 +22,17 @@ refuse() {
 
 check_tree() {
     [ -z "$(git status --porcelain)" ] || refuse "the tree is not clean: commit, or stash, what git status shows"
-    ! git rev-parse --quiet --verify "refs/tags/$version" > /dev/null ||
+}
+
+# A tag may have been pushed from somewhere else, so the remote repositories are asked as well.
+check_version() {
+    local remote found
+    found=$(git tag --list "$version")
+    for remote in $(git remote); do
+        found+=$(git ls-remote --tags "$remote" "refs/tags/$version") ||
+            refuse "$remote does not say whether it has a tag of this version; accepted: a remote that answers, or none"
+    done
+    [ -z "$found" ] ||
         refuse "the version is not new: there is a tag of this name; accepted: a higher version in galaxy.yml"
 }
 
@@ -53,16 +63,27 @@ build_twice() {
     rm -rf "$release/first" "$release/second"
 }
 
+# On the tree: tests/config.yml, which says for which Pythons, is not in the artefact, and all that is in it is checked.
+check_artefact() {
+    FLEETVPN_ARTEFACT=$artefact pytest tests/artefact || withdraw "galaxy-importer does not take the artefact"
+    "${MAKE:-make}" --no-print-directory sanity || withdraw "ansible-test sanity does not pass"
+}
+
+# What is in build/release has passed.
+withdraw() {
+    rm -rf "$release"
+    refuse "$@"
+}
+
 sign() {
     tar --extract --to-stdout --file "$artefact" MANIFEST.json |
         gpg --local-user "$key" --armor --detach-sign --output "${artefact%.tar.gz}.asc" -
 }
 
 check_tree
+check_version
 check_changelog
 build_twice
-FLEETVPN_ARTEFACT=$artefact pytest tests/artefact
-# On the tree: tests/config.yml, which says for which Pythons, is not in the artefact, and all that is in it is checked.
-"${MAKE:-make}" --no-print-directory sanity
+check_artefact
 if [ -n "$key" ]; then sign; else echo "release $version: not signed, since no key is given (KEY=...)"; fi
 (cd "$release" && sha256sum -- *)
