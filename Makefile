@@ -68,7 +68,7 @@ checks: setup ## All that needs neither root nor a kernel, two at a time
 	$(MAKE) --jobs 2 --keep-going --output-sync=target $(CHECKS)
 
 .PHONY: lint
-lint: setup $(NOX)/.done ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lint, nox sessions
+lint: setup $(NOX)/.done license-check ansible-lint ## ruff, vermin, yamllint, shellcheck, codespell, REUSE, ansible-lint, nox sessions
 	ruff check
 	ruff format --check
 	vermin --quiet --no-tips --target=3.9- --violations plugins
@@ -76,10 +76,16 @@ lint: setup $(NOX)/.done ## ruff, vermin, yamllint, shellcheck, codespell, REUSE
 	shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
 	git ls-files -z --cached --others --exclude-standard | xargs --null codespell
 	python tests/tools/spelling.py
-	reuse lint --quiet || { reuse lint; exit 1; }
-	ansible-lint --offline
 	$(NOX)/bin/antsibull-nox lint-config
 	$(NOX)/bin/nox --list > /dev/null
+
+.PHONY: license-check
+license-check: setup ## A licence in each file, by REUSE; part of lint
+	reuse lint --quiet || { reuse lint; exit 1; }
+
+.PHONY: ansible-lint
+ansible-lint: setup ## ansible-lint's production profile; part of lint
+	ansible-lint --offline
 
 .PHONY: types
 types: setup ## mypy --strict on plugins/ and on what roles run on hosts

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Makefile's targets by the names that sessions have in other collections: `nox -Re lint`.
 
-Whatever antsibull-nox.toml switches on comes from antsibull-nox; each other session is one target.
+Why the targets lead is in CONTRIBUTING.md. Whatever antsibull-nox.toml switches on comes from antsibull-nox; each other
+session is one target.
 """
 
 # /// script
@@ -17,11 +18,13 @@ import nox
 
 SESSIONS = {
     "lint": ("lint", "types"),
+    "license-check": ("license-check",),
+    "ansible-lint": ("ansible-lint",),
     "docs-check": ("docs-lint",),
     "docs-site": ("docs",),
     "build-import-check": ("import-check",),
     "ansible-test-sanity": ("sanity",),
-    "units": ("unit",),
+    "ansible-test-units": ("unit",),  # by pytest itself; ansible-test needs a copy, and finds no more
     "functional": ("functional", "functional-alone", "functional-oldest"),
     "ansible-test-integration": ("integration",),
     "molecule": ("molecule",),
@@ -33,7 +36,7 @@ antsibull_nox.load_antsibull_nox_toml()
 def add(name: str, targets: tuple[str, ...]) -> None:
     """A session that makes targets. They set themselves up, so it has no environment of its own."""
 
-    @nox.session(name=name, python=False, default=name in ("lint", "docs-check", "units"))
+    @nox.session(name=name, python=False, default=name in ("lint", "docs-check", "ansible-test-units"))
     def run(session: nox.Session) -> None:
         session.run("make", "--no-print-directory", *targets, external=True)
 

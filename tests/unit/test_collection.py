@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import fnmatch
 import json
 import re
@@ -77,7 +78,7 @@ def test_galaxy_accepts_the_tags() -> None:
 
 
 class TestWorkflows:
-    """What continuous integration runs is what it says, at every change and once a week."""
+    """What continuous integration and nox run is there, and a change meets what CONTRIBUTING says."""
 
     WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
@@ -90,7 +91,12 @@ class TestWorkflows:
 
     def test_targets_exist(self) -> None:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        assert {*self.targets(), *self.targets("schedule")} <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+        there = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+        assert {*self.targets(), *self.targets("schedule")} <= there
+        nox = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+        sessions = re.search(r"^SESSIONS = (\{.*?^\})", nox, re.MULTILINE | re.DOTALL)
+        assert sessions
+        assert {target for targets in ast.literal_eval(sessions[1]).values() for target in targets} <= there
 
     def test_a_change_meets_every_ansible_core_and_a_week_everything(self) -> None:
         assert {"test", "matrix-controllers"} <= set(self.targets())
@@ -99,8 +105,6 @@ class TestWorkflows:
     def targets(self, event: str = "") -> list[str]:
         """At an event that is named in the expression; else at every other."""
         matrix = read_yaml(".github/workflows/test.yml")["jobs"]["make"]["strategy"]["matrix"]["target"]
-        found = re.fullmatch(
-            r"\$\{\{ fromJSON\(github.event_name == 'schedule' && '(.*?)' \|\| '(.*?)'\) \}\}", matrix
-        )
+        found = re.fullmatch(r"\$\{\{ fromJSON\(github.event_name == 'schedule' && '(.*?)' \|\| '(.*?)'\) \}\}", matrix)
         assert found
         return t.cast("list[str]", json.loads(found[1] if event == "schedule" else found[2]))
