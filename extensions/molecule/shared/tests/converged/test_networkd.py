@@ -37,8 +37,9 @@ def test_networkd_starts_restarts_and_configures_the_uplink_anew(network: Networ
         network.right_soon()
     for host, process in zip(hosts, monitors, strict=True):
         deleted = ended(process)
-        assert any(":\tfrom " in line for line in deleted), f"{host.name}: networkd deleted no rule of ours"
-        assert any(" table 2001 " in line for line in deleted), f"{host.name}: networkd deleted no route of ours"
+        if deletes_what_is_foreign(host):
+            assert any(":\tfrom " in line for line in deleted), f"{host.name}: networkd deleted no rule of ours"
+            assert any(" table 2001 " in line for line in deleted), f"{host.name}: networkd deleted no route of ours"
 
 
 def as_it_is(host: Host) -> str:
@@ -61,6 +62,11 @@ def is_configured(host: Host) -> bool:
     """Whether networkd is done with the uplink."""
     shown = host.run(["networkctl", "--no-pager", "--no-legend", "list", UPLINK], check=False).stdout
     return shown.split()[-2:] == ["routable", "configured"]
+
+
+def deletes_what_is_foreign(host: Host) -> bool:
+    """Debian 11's 247.3 does not. Of routes that go with an address that it takes away the kernel says nothing."""
+    return int(host.run(["networkctl", "--version"]).stdout.split()[1]) > 247
 
 
 def monitor(host: Host) -> subprocess.Popen[t.Any]:
