@@ -102,6 +102,10 @@ docs-lint: setup ## antsibull-docs on every plugin and role, antsibull-changelog
 docs: setup $(DOCS)/.done ## The documentation site in build/docs/html, without a single warning
 	tests/tools/docs.sh
 
+.PHONY: links
+links: setup $(DOCS)/.done ## Links that leave the repository lead somewhere; asks the Internet, so no part of make test
+	tests/tools/docs.sh linkcheck
+
 .PHONY: sanity
 sanity: setup ## ansible-test sanity, without a single ignored error
 	tests/tools/ansible_test.sh sanity --color yes

@@ -54,7 +54,7 @@ FULL_NAME = re.compile(r"(?<!ansible_collections\.)\bfleetvpn\.routing\.([a-z_]\
 VARIABLE = re.compile(rf"(?<![\w/-])((?:{'|'.join(ROLES)})_[a-z]\w*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE_LINK = re.compile(
-    r"https://(?:github|raw.githubusercontent).com/fleetvpn/fleetvpn.routing/(?:blob/)?main/([\w./-]*\w)"
+    r"https://(?:github|raw.githubusercontent).com/fleetvpn/fleetvpn.routing/(?:blob/)?main/([\w./-]*\w)(?:#([\w-]+))?"
 )
 REFERENCE = re.compile(r":ref:`(?:[^`<]*<)?([\w.]+)>?`")
 QUOTED = re.compile(r"`([^`\n]+)`")
@@ -219,7 +219,7 @@ class TestNames:
         lists = dict(re.findall(r"^(FAST|CHECKS|STEPS|LONG|MATRIX) := (.*)$", makefile, re.MULTILINE))
         steps = {name for text in lists.values() for name in text.split()} - {"$(FAST)"}
         explained = re.findall(r"^\| `make ([a-z-]+)` \|", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
-        targets = ("test-fast", "test", "test-long", "test-matrix", "bench", "release", "demo")
+        targets = ("test-fast", "test", "test-long", "test-matrix", "links", "bench", "release", "demo")
         assert set(explained) == {*steps, *targets}
 
 
@@ -271,8 +271,9 @@ class TestLinks:
     @pytest.mark.parametrize("path", TEXTS, ids=name_of)
     def test_to_files_of_the_repository_lead_somewhere(self, path: Path) -> None:
         """Pictures too; guides have no other way to name a file."""
-        for name in FILE_LINK.findall(read(path)):
+        for name, anchor in FILE_LINK.findall(read(path)):
             assert (ROOT / name).is_file(), name
+            assert not anchor or anchor in _anchors(ROOT / name), f"{name}#{anchor}"
 
     def test_every_text_for_people_is_checked(self) -> None:
         found = {
@@ -297,8 +298,8 @@ class TestLinks:
 
 
 def _anchors(path: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", read(path), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    headings = re.findall(r"^#+ (.*)$|^(.+)\n(?:=|-|~)+$", read(path), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in map("".join, headings)}
 
 
 class TestCommunity:
