@@ -36,7 +36,7 @@ FAST := lint types docs-lint unit
 CHECKS := sanity $(FAST) docs build import-check
 STEPS := checks functional functional-alone functional-oldest integration molecule
 LONG := functional-long molecule-types demo
-MATRIX := matrix-kernel matrix-controllers matrix-next matrix-hosts matrix-newcomer
+MATRIX := matrix-kernel matrix-controllers matrix-sanity matrix-next matrix-hosts matrix-newcomer
 
 .PHONY: help
 help: ## This list
@@ -145,6 +145,12 @@ matrix-controllers: root setup $(CORE:%=build/%/.done) ## What depends on ansibl
 	for lock in $(CORE); do "build/$$lock/bin/pytest" tests/unit; "build/$$lock/bin/pytest" tests/functional -m controller; done
 	FLEETVPN_SUITE=trixie tests/tools/image.sh build
 	for lock in $(CORE_DEBIAN13); do tests/tools/controller.sh "$$lock"; done
+
+.PHONY: matrix-sanity
+matrix-sanity: root setup $(CORE:%=build/%/.done) ## ansible-test sanity with each other ansible-core, as for matrix-controllers (root)
+	for lock in $(CORE); do FLEETVPN_VENV="build/$$lock" tests/tools/ansible_test.sh sanity --color yes; done
+	FLEETVPN_SUITE=trixie tests/tools/image.sh build
+	for lock in $(CORE_DEBIAN13); do tests/tools/controller.sh "$$lock" sanity; done
 
 .PHONY: matrix-next
 matrix-next: root setup ## The same with the newest pre-release, which may fail and then says so (root)

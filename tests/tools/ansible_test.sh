@@ -7,10 +7,13 @@
 #
 # ansible-test wants a collection at .../ansible_collections/fleetvpn/routing, and no symbolic link will do. The copy
 # stays in build/, with the environments that ansible-test makes below tests/output, so that only the first run is slow.
+#
+# FLEETVPN_VENV is another environment than build/venv, with another ansible-core: build/core-2.18, for example.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
+environment=$root/${FLEETVPN_VENV:-build/venv}
 copy=$root/build/ansible-test/ansible_collections/fleetvpn/routing
 
 # Tracked files and new ones that are not ignored; what is gone from the tree goes from the copy too. The copy is a
@@ -35,7 +38,7 @@ prepare_home() {
     ln -sfn "${XDG_CONFIG_HOME:-$HOME/.config}/pip" "$home/.config/pip"
     ln -sfn "${XDG_CACHE_HOME:-$HOME/.cache}/pip" "$home/.cache/pip"
     export HOME=$home
-    version=$("$root/build/venv/bin/python" "$root/tests/tools/ansible_test_pip.py" --version)
+    version=$("$environment/bin/python" "$root/tests/tools/ansible_test_pip.py" --version)
     cp "$root/tests/tools/ansible_test_pip.py" "$cache/get_pip_${version//./_}.py"
 }
 
@@ -64,7 +67,7 @@ in_namespaces() {
 }
 
 copy_tree
-PATH=$root/build/venv/bin:$PATH$(path_of_pythons)
+PATH=$environment/bin:$PATH$(path_of_pythons)
 export PATH
 prepare_home
 cd "$copy"

@@ -99,7 +99,7 @@ class TestWorkflows:
         assert {target for targets in ast.literal_eval(sessions[1]).values() for target in targets} <= there
 
     def test_a_change_meets_every_ansible_core_and_a_week_everything(self) -> None:
-        assert {"test", "matrix-controllers"} <= set(self.targets())
+        assert {"test", "matrix-controllers", "matrix-sanity"} <= set(self.targets())
         assert set(self.targets("schedule")) == {"test", "test-matrix", "test-long", "links"}
 
     def targets(self, event: str = "") -> list[str]:
