@@ -134,10 +134,10 @@ def _line(host: c.Mapping[str, t.Any]) -> str:
 def rollout_progress(hosts: object, budget: object, seconds: float) -> Entry:
     """How a roll-out stands after a batch.
 
-    C(hosts) maps the names of all its hosts to what is known of them: C(began) once they were asked for, C(reached) if
-    they answered then, C(changed), C(state) and C(reason) once they are done. A host that was reached and is not done
-    has been lost on the way, which counts as failed. C(budget) is how many may fail, a number or a percentage of all.
-    C(seconds) have passed since the first batch began.
+    C(hosts) maps the names of all its hosts to what is known of them: C(began) once it was their turn, C(reached)
+    whether they answered then, C(changed), C(state) and C(reason) once they are done. A host that began, was not found
+    to be away, and is not done has been lost on the way, which counts as failed. C(budget) is how many may fail, a
+    number or a percentage of all. C(seconds) have passed since the first batch began.
     """
     if not isinstance(hosts, c.Mapping):
         raise AnsibleFilterError("rollout_progress: takes a dictionary of hosts")
@@ -153,12 +153,17 @@ def rollout_progress(hosts: object, budget: object, seconds: float) -> Entry:
 
 
 def _failure(known: c.Mapping[str, t.Any]) -> str | None:
-    if not known.get("began") or not known.get("reached"):
+    if not known.get("began") or _away(known):
         return None
     state = known.get("state")
     if state is None:
-        return "could not be reached any more once the change had begun"
+        begun = known.get("reached")
+        return "could not be reached any more once the change had begun" if begun else "could not be asked for anything"
     return _text(known.get("reason"), str(state)) if state in _BAD else None
+
+
+def _away(known: c.Mapping[str, t.Any]) -> bool:
+    return known.get("reached") is False
 
 
 def _progress(found: Entry, begun: list[t.Any], failed: list[Entry], seconds: float) -> str:
@@ -169,7 +174,7 @@ def _progress(found: Entry, begun: list[t.Any], failed: list[Entry], seconds: fl
         "changed": sum(bool(known.get("changed")) for known in begun),
         "pending": sum(known.get("state") == PENDING for known in begun),
         "failed": len(failed),
-        "waiting": sum(not known.get("reached") for known in begun),
+        "waiting": sum(map(_away, begun)),
     }
     counts = ", ".join(f"{number} {what}" for what, number in count.items())
     return f"{done} of {len(found)} hosts done: {counts}; {rate:.1f} hosts/s, {left}"

@@ -116,6 +116,20 @@ def test_a_batch_of_which_nobody_is_reached_waits_and_holds_up_nobody(story: Sto
     assert "3 of 3 hosts done: 1 changed, 0 pending, 0 failed, 2 waiting" in text
 
 
+def test_a_host_that_answers_and_can_do_nothing_has_failed(story: Story) -> None:
+    """One fails a task; of the other no task can even begin."""
+    story.fleet.host_vars(0, ansible_python_interpreter="/nonexistent")
+    story.fleet.host_vars(1, ansible_become=True, ansible_become_method="nonexistent")
+    status, text = story.fleet.play("rollout", "--check", rollout_hosts="h0:h1:h5", rollout_serial="100%")
+    for number in (0, 1):
+        (story.fleet.directory / "host_vars" / f"h{number}.yml").unlink()
+    assert status != 0
+    assert told(text)[-1] == "3 of 3 hosts done: 1 changed, 0 pending, 2 failed, 0 waiting", text
+    stop = text[text.rindex("Stop where more hosts failed than may") :]
+    assert re.search("h0: .*/nonexistent", stop)
+    assert "h1: could not be asked for anything" in stop
+
+
 def test_the_roll_out_stops_where_its_budget_says_and_names_the_three(story: Story) -> None:
     status, text = story.fleet.play("rollout", rollout_serial=SERIAL, rollout_failure_budget=2)
     assert status != 0

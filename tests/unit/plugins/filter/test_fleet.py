@@ -125,20 +125,21 @@ ROLLOUT = {
     "e": {"began": True, "reached": True},
     "f": {},
     "g": None,
-    "h": {},
+    "h": {"began": True},
 }
 
 
 def test_progress_counts_what_is_done() -> None:
     found = rollout_progress(ROLLOUT, 2, 10.0)
-    assert found["line"] == "5 of 8 hosts done: 2 changed, 1 pending, 2 failed, 1 waiting; 0.5 hosts/s, 6 s left"
+    assert found["line"] == "6 of 8 hosts done: 2 changed, 1 pending, 3 failed, 1 waiting; 0.6 hosts/s, 3 s left"
     assert found["failed"] == [
         {"host": "d", "reason": "gateway is dead"},
         {"host": "e", "reason": "could not be reached any more once the change had begun"},
+        {"host": "h", "reason": "could not be asked for anything"},
     ]
 
 
-@pytest.mark.parametrize(("budget", "exceeded"), [(2, False), ("1", True), ("25%", False), ("24%", True), (0, True)])
+@pytest.mark.parametrize(("budget", "exceeded"), [(3, False), ("2", True), ("38%", False), ("37%", True), (0, True)])
 def test_the_budget_is_a_number_or_a_share_of_all(budget: object, exceeded: bool) -> None:
     assert rollout_progress(ROLLOUT, budget, 1.0)["exceeded"] is exceeded
 
