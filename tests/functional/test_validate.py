@@ -59,9 +59,29 @@ def test_each_host_that_is_wrong_is_named_with_field_value_and_what_is_accepted(
     assert "fatal: [good]" not in text
 
 
-@pytest.mark.parametrize("playbook", ["report", "validate", "verify"])
-def test_a_pattern_that_names_no_host_is_no_success(inventory: pathlib.Path, playbook: str) -> None:
-    status, text = play(inventory, playbook, **{f"{playbook}_hosts": "nobody"})
+@pytest.mark.parametrize(
+    ("playbook", "hosts", "limit", "within"),
+    [
+        ("report", "nobody", [], ""),
+        ("rollout", "nobody", [], ""),
+        ("validate", "good", ["--limit", "kind"], " within --limit kind"),
+        ("verify", "good", ["--limit", "kind"], " within --limit kind"),
+    ],
+)
+def test_a_pattern_that_names_no_host_is_no_success(
+    inventory: pathlib.Path, playbook: str, hosts: str, limit: list[str], within: str
+) -> None:
+    status, text = play(inventory, playbook, *limit, **{f"{playbook}_hosts": hosts})
     assert status == 2
-    assert f"{playbook}_hosts: nobody is the name of no host; accepted: a pattern of the inventory" in text
+    assert f"{playbook}_hosts: {hosts} is the name of no host{within}; accepted: a pattern of the inventory" in text
     assert [path.name for path in inventory.iterdir() if path.is_file()] == ["inventory.yml"]
+
+
+def test_a_limit_leaves_the_hosts_within_it_and_their_verdict(inventory: pathlib.Path) -> None:
+    status, text = play(inventory, "verify", "--limit", "good:kind")
+    assert status == 2
+    assert "2 wrong" in text, text
+    status, text = play(inventory, "report", "--limit", "good:kind")
+    assert status == 0, text
+    told = json.loads((inventory / "fleet-report.json").read_text())
+    assert sorted(host["name"] for host in told["hosts"]) == ["good", "kind"]
