@@ -16,7 +16,7 @@ import xml.etree.ElementTree as ET
 import markupsafe
 import pytest
 
-from tests.functional.onhost import eventually, provide_pyroute2
+from tests.functional.onhost import SETS, eventually, provide_pyroute2, seen
 from tests.functional.playbooks import Fleet, nobody, rules
 from tests.functional.watching import Watch
 from tests.lab import Lab
@@ -87,6 +87,20 @@ def test_verify_names_exactly_those(fleet: Fleet) -> None:
         f"h{BROKEN}",
         f"h{STRAY}",
     ]
+
+
+def test_a_host_that_cannot_be_asked_is_wrong_with_its_own_words(fleet: Fleet) -> None:
+    record = seen(fleet.clients[7].host, f"{SETS}/main.json")
+    whole = record.read_bytes()
+    record.write_bytes(whole[:100])
+    fleet.host_vars(1, ansible_become=True, ansible_become_method="nonexistent")
+    _status, _text = fleet.play("verify", verify_json=str(fleet.directory / "verify.json"))
+    (fleet.directory / "host_vars" / "h1.yml").unlink()
+    record.write_bytes(whole)
+    hosts = json.loads((fleet.directory / "verify.json").read_text())["hosts"]
+    reasons = {host["name"]: host["reasons"] for host in hosts if host["state"] == "wrong"}
+    assert "main.json" in reasons["h7"][0]
+    assert "nonexistent" in reasons["h1"][0]
 
 
 def test_the_report_shows_exactly_those(fleet: Fleet) -> None:
