@@ -35,6 +35,11 @@ PICTURES = REPOSITORY / "build"  # `make pictures` takes those of the large flee
 # The kernel adds routes for link-local addresses when it has seen that nobody else has them.
 _STATE = """
 for family in -4 -6; do ip -N $family rule; ip -N $family route show table all | grep -v fe80: ; done | sort
+ip -N -o link | sed 's/^[0-9-]*: //; s/state [^ ]*//; s/link.*//'
+nft -s list ruleset
+cd /proc/sys/net
+grep . ipv4/conf/*/arp_* ipv4/conf/*/rp_filter ipv4/conf/*/src_valid_mark ipv6/conf/*/use_oif_addrs_only
+grep -r . /etc/iproute2/rt_tables.d
 cd /etc/fleetvpn/sets.d && cat *.json *.pending 2>/dev/null || true
 """
 
