@@ -80,9 +80,14 @@ class Story(t.NamedTuple):
         }
 
     @property
+    def now(self) -> list[str]:
+        """How each host is."""
+        return [state(client) for client in self.fleet.clients]
+
+    @property
     def others(self) -> list[int]:
         """Those that are not as they were."""
-        return [n for n, client in enumerate(self.fleet.clients) if state(client) != self.before[n]]
+        return [n for n, now in enumerate(self.now) if now != self.before[n]]
 
 
 @pytest.fixture(scope="module", params=[8, pytest.param(100, marks=pytest.mark.long)])
@@ -153,7 +158,9 @@ def test_no_host_is_left_between_states(story: Story) -> None:
 
 
 def test_verify_names_exactly_the_three_and_why_the_change_was_refused(story: Story) -> None:
+    before = story.now
     status, text = story.fleet.play("verify", verify_json=str(story.fleet.directory / "verify.json"))
+    assert story.now == before
     found = json.loads((story.fleet.directory / "verify.json").read_text())
     bad = {host["name"]: host["reasons"][0] for host in found["hosts"] if host["state"] != "proven"}
     assert status != 0, text
@@ -165,8 +172,9 @@ def test_verify_names_exactly_the_three_and_why_the_change_was_refused(story: St
 
 
 def test_the_report_shows_exactly_the_three(story: Story, tmp_path: pathlib.Path) -> None:
+    before = story.now
     status, text = story.fleet.play("report")
-    assert status == 0, text
+    assert (status, story.now) == (0, before), text
     with Browser(browser.find(), tmp_path) as page:
         page.call("Emulation.setDeviceMetricsOverride", width=900, height=800, deviceScaleFactor=1, mobile=False)
         page.open(story.fleet.directory / "fleet-report.html")
