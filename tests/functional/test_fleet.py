@@ -118,6 +118,7 @@ def test_the_report_shows_exactly_those(fleet: Fleet) -> None:
     bad = {name: host["state"] for name, host in hosts.items() if host["state"] != "proven"}
     assert bad == NOT_PROVEN
     assert [repair["times"] for repair in hosts["h0"]["repairs"]] == [1]
+    assert hosts["h0"]["changes"][0]["play"] == "Roll the routing out"
     assert {path["verdict"] for path in hosts["h0"]["paths"]} == {"proven"}
     assert any(HOSTILE in finding["object"] for finding in hosts[f"h{FOREIGN}"]["findings"])
     page = (fleet.directory / "fleet-report.html").read_text()
