@@ -39,6 +39,7 @@ from tests.functional.onhost import (
 )
 from tests.functional.watching import Watch
 from tests.lab import Host
+from tests.unit.plugins.module_utils.exposition import parsed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -232,6 +233,34 @@ class TestSuspended:
         assert host.run(command, check=False).returncode == 0
         assert differs(host, before) == []
         assert host.run(["ip", "route", "get", FAR], check=False).returncode == 0
+
+
+class TestMonitored:
+    def test_has_a_status_for_each_state_of_the_host(self, host: Host) -> None:
+        declare(host)
+        assert monitored(host) == (0, "OK - 2 identities, 1 sets | proven=2 pending=0 wrong=0")
+        program(host, "suspend")
+        assert monitored(host)[0] == 1
+        program(host, "resume")
+        host.run(["ip", "rule", "del", "pref", ours(host)[0].partition(":")[0]])
+        level, line = monitored(host)
+        assert (level, line.partition(" | ")[0]) == (2, "CRITICAL - main drifted")
+        host.shell(f"rm {SETS}/*.json")
+        assert monitored(host) == (3, "UNKNOWN - no sets")
+
+    def test_has_metrics_that_a_scraper_takes(self, host: Host) -> None:
+        declare(host, **FIRST)
+        found = parsed(program(host, "status", "--prometheus").stdout)
+        assert found[f'fleetvpn_info{{version="{VERSION}"}}'] == found["fleetvpn_ok"] == 1
+        assert found['fleetvpn_set_state{set="main",state="proven"}'] == 1
+        assert found['fleetvpn_identity_verdict{set="main",identity="inside",verdict="proven"}'] == 1
+        assert time.time() - found['fleetvpn_set_changed_timestamp_seconds{set="main"}'] < 600
+
+
+def monitored(host: Host) -> tuple[int, str]:
+    """What the program tells a monitoring agent."""
+    done = program(host, "status", "--monitoring")
+    return done.returncode, done.stdout.removeprefix("FLEETVPN ").rstrip("\n")
 
 
 POOLED: dict[str, t.Any] = {"identities": [IDENTITIES[0], {**IDENTITIES[1], "pools": ["10.9.0.0/16"]}]}

@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils._host import metrics
 
-# https://prometheus.io/docs/instrumenting/exposition_formats/
-NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
-LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
-COMMENT = re.compile(rf"# (HELP|TYPE) ({NAME}) (.+)")
-SAMPLE = re.compile(rf"({NAME})(?:\{{({LABEL}(?:,{LABEL})*)\}})? (-?[0-9]+)")
+from tests.unit.plugins.module_utils.exposition import parsed
+
 PAUSED = {"since": None, "by": "", "until": None, "text": "suspended until it is resumed"}
 
 
@@ -29,26 +25,6 @@ def entry(name: str = "main", state: str = "proven", **more: t.Any) -> dict[str,
 def status(*sets: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
     ok = all(each["ok"] for each in sets)
     return {"version": "1.0.0", "ok": ok, "suspended": None, "sets": list(sets), "history": [], **more}
-
-
-def parsed(text: str) -> dict[str, int]:
-    """Samples by name and labels, if the text is what a scraper accepts."""
-    assert text.endswith("\n")
-    typed: list[str] = []
-    found: dict[str, int] = {}
-    for line in text.splitlines():
-        comment, sample = COMMENT.fullmatch(line), SAMPLE.fullmatch(line)
-        assert comment or sample, line
-        if comment and comment[1] == "TYPE":
-            assert comment[3] in ("gauge", "counter")
-            assert comment[2] not in typed, "a family stands together"
-            typed.append(comment[2])
-        if sample:
-            assert sample[1] == typed[-1]
-            key = line.rpartition(" ")[0]
-            assert key not in found
-            found[key] = int(sample[3])
-    return found
 
 
 class TestMetrics:
