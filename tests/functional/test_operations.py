@@ -159,6 +159,7 @@ class TestSuspended:
         host.shell(f"rm {DISABLED}")
         assert program(host, "apply").returncode == 0
         assert way(host, INSIDE) == TUNNEL
+        assert status(host)["history"] == []
 
     def test_can_be_done_without_the_program(self, host: Host) -> None:
         """As the guide says."""
