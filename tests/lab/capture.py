@@ -98,7 +98,7 @@ class Capture:
         return found if "proto" in wanted else [packet for packet in found if packet.proto != "arp"]
 
     def _drain(self, opened: socket.socket) -> None:
-        _check_none_dropped(opened)
+        check_none_dropped(opened)
         while True:
             try:
                 data, (dev, protocol, kind, _hardware, _address) = opened.recvfrom(1 << 16)
@@ -108,8 +108,8 @@ class Capture:
                 self._packets.extend(_parsed(dev, kind == socket.PACKET_OUTGOING, protocol, data))
 
 
-def _check_none_dropped(opened: socket.socket) -> None:
-    """What did not fit into the buffer was not seen: "no such packet" would prove nothing."""
+def check_none_dropped(opened: socket.socket) -> None:
+    """What did not fit into the buffer of a packet socket was not seen: "no such packet" would prove nothing."""
     _packets, dropped = struct.unpack("II", opened.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
     assert not dropped, f"the capture missed {dropped} packets"
 
