@@ -18,7 +18,7 @@ import typing as t
 import pyroute2
 
 from tests.lab.holders import Holders
-from tests.lab.host import Host
+from tests.lab.host import Host, family_of
 from tests.lab.runs import Run
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -33,6 +33,7 @@ FR_ACT_UNREACHABLE = "7"  # as `ip -N` writes it
 UPLINK, TUNNEL = "fvtup0", "fvtvpn0"
 OUTSIDE, GATEWAY, FAR = "198.51.100.10", "198.51.100.1", "192.0.2.1"
 INSIDE, SECOND = "10.9.0.5", "10.9.0.6"
+INSIDE6, SECOND6, FAR6 = "2001:db8:9::5", "2001:db8:9::6", "2001:db8:99::1"
 IDENTITIES: list[dict[str, t.Any]] = [
     {"name": "outside", "interface": "auto"},
     {"name": "inside", "interface": TUNNEL, "gateway": "none"},
@@ -125,14 +126,16 @@ def rules(host: Host) -> list[str]:
 
 def rules_from(host: Host, address: str) -> list[str]:
     """What the rules of an address do, in their order."""
-    found = host.run(["ip", "-N", "rule", "show", "from", address]).stdout.splitlines()
+    family = f"-{family_of(address)}"
+    found = host.run(["ip", family, "-N", "rule", "show", "from", address]).stdout.splitlines()
     actions = [line.partition(" iif lo ")[2].partition(" proto ")[0] for line in found]
     return ["unreachable" if action == FR_ACT_UNREACHABLE else action for action in actions]
 
 
 def way(host: Host, source: str) -> str:
     """The device by which packets with this source go far away, or C(none)."""
-    done = host.run(["ip", "-j", "route", "get", FAR, "from", source], check=False)
+    far = FAR6 if family_of(source) == 6 else FAR
+    done = host.run(["ip", "-j", "route", "get", far, "from", source], check=False)
     return "none" if done.returncode else str(json.loads(done.stdout)[0]["dev"])
 
 

@@ -15,8 +15,10 @@ import pytest
 
 from tests.functional.onhost import (
     INSIDE,
+    INSIDE6,
     PROGRAM,
     SECOND,
+    SECOND6,
     SETS,
     TUNNEL,
     UPLINK,
@@ -31,7 +33,7 @@ from tests.functional.onhost import (
     status,
     way,
 )
-from tests.functional.watching import SOON, Watch
+from tests.functional.watching import SOON, Watch, batch
 from tests.lab import Host
 
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
@@ -41,12 +43,14 @@ WHOLE = ["lookup 2000", "lookup 2002", "unreachable"]
 
 class TestFollows:
     def test_a_changed_address(self, host: Host) -> None:
+        batch(host, f"addr add {INSIDE6}/128 dev {TUNNEL} nodad", family=6)
         watch = Watch(host)
-        host.run(["ip", "addr", "add", f"{SECOND}/32", "dev", TUNNEL])
-        host.run(["ip", "addr", "del", f"{INSIDE}/32", "dev", TUNNEL])
-        assert eventually(lambda: way(host, SECOND) == TUNNEL) < SOON
+        batch(host, f"addr add {SECOND6}/128 dev {TUNNEL} nodad", f"addr del {INSIDE6}/128 dev {TUNNEL}", family=6)
+        batch(host, f"addr add {SECOND}/32 dev {TUNNEL}", f"addr del {INSIDE}/32 dev {TUNNEL}")
+        assert eventually(lambda: way(host, SECOND) == way(host, SECOND6) == TUNNEL) < SOON
+        assert rules_from(host, SECOND) == rules_from(host, SECOND6) == WHOLE
         eventually(lambda: status(host)["state"] == "proven")
-        assert watch.end()[-1].endswith(f"inside proven ({TUNNEL}, {SECOND})")
+        assert watch.end()[-1].endswith(f"inside proven ({TUNNEL}, {SECOND}, {SECOND6})")
 
     def test_a_second_address(self, host: Host) -> None:
         watch = Watch(host)

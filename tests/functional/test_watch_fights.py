@@ -20,6 +20,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation 
 from tests.functional.onhost import (
     GATEWAY,
     INSIDE,
+    INSIDE6,
     PROGRAM,
     TUNNEL,
     UPLINK,
@@ -38,7 +39,6 @@ from tests.lab import Host
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
 HISTORY = "/run/fleetvpn/history.json"
-INSIDE6 = "2001:db8:9::5"
 FLUSHES = 50
 FOREIGN = 100_000
 WHOLE = ["lookup 2000", "lookup 2002", "unreachable"]
@@ -58,19 +58,28 @@ def flush(host: Host) -> None:
 
 
 def plain(host: Host) -> list[str]:
-    """The rules; which of their devices are there does not count."""
-    return [line.split(" [")[0] for line in rules(host)]
+    """The rules of both families; which of their devices are there does not count."""
+    shown = [*rules(host), *host.run(["ip", "-6", "-N", "rule", "show"]).stdout.splitlines()]
+    return [line.split(" [")[0] for line in shown]
+
+
+def add_inside6(host: Host) -> None:
+    """The VPN gives an IPv6 address as well, and the watch follows."""
+    batch(host, f"addr add {INSIDE6}/128 dev {TUNNEL} nodad", family=6)
+    eventually(lambda: way(host, INSIDE6) == TUNNEL)
+    eventually(lambda: rules_from(host, INSIDE6) == WHOLE)
 
 
 class TestPutsBack:
     def test_rules_that_are_flushed_again_and_again(self, host: Host, watch: Watch) -> None:
+        add_inside6(host)
         before = plain(host)
         took = []
         for _time in range(FLUSHES):
             flush(host)
             took.append(eventually(lambda: plain(host) == before))
         print(f"{FLUSHES} flushes: back after {sorted(took)[FLUSHES // 2]:.3f} s (median), {max(took):.3f} s at most")
-        assert way(host, INSIDE) == TUNNEL
+        assert (way(host, INSIDE), way(host, INSIDE6)) == (TUNNEL, TUNNEL)
 
     def test_a_ruleset_that_is_flushed_again_and_again(self, host: Host, watch: Watch) -> None:
         def ruleset() -> str:
@@ -205,8 +214,7 @@ class TestForeignChanges:
     )
     @pytest.mark.parametrize("family", [4, 6])
     def test_cost_next_to_nothing(self, host: Host, watch: Watch, route: str, family: int) -> None:
-        batch(host, f"addr add {INSIDE6}/128 dev {TUNNEL} nodad", family=6)
-        eventually(lambda: INSIDE6 in host.run(["ip", "-6", "rule"]).stdout)
+        add_inside6(host)
         eventually(lambda: watch.sleeps_for(2), 20)
         prefix, via = {4: ("10.{}.{}.0/24", f"via {GATEWAY}"), 6: ("2001:db8:{}:{}::/64", f"dev {UPLINK}")}[family]
         prefixes = [prefix.format(n >> 8, n & 255) for n in range(FOREIGN // 100)]
