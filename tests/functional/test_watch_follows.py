@@ -31,12 +31,14 @@ from tests.functional.onhost import (
 )
 from tests.functional.watching import SOON, Watch, batch
 from tests.lab import Host
+from tests.lab.senders import no_leak, sending
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 T_LOC, T_OUTSIDE, T_INSIDE = "2000", "2001", "2002"
 MOVED = "198.51.100.20"
 POOL = "10.20.0.0/16"
+DEVICES = {"outside": UPLINK, "inside": TUNNEL}
 OTHER, OTHER_TUNNEL = "fvtup1", "fvtvpn1"
 
 
@@ -56,6 +58,11 @@ def routes(host: Host, table: str, family: int = 4) -> list[str]:
 def gateway(host: Host, table: str = T_OUTSIDE, family: int = 4) -> str:
     """The gateway of a table's default."""
     return next((line.split()[2] for line in routes(host, table, family) if line.startswith("default via")), "")
+
+
+def verdicts(host: Host) -> dict[str, str]:
+    """Of each identity."""
+    return {entry["name"]: entry["verdict"] for entry in status(host)["sets"][0]["identities"]}
 
 
 def add_uplink(host: Host, name: str, *lines: str) -> None:
@@ -84,15 +91,6 @@ class TestUplink:
         eventually(lambda: any(f"default via {GATEWAY} dev {OTHER} " in line for line in routes(host, T_OUTSIDE)))
         assert way(host, MOVED) == OTHER
         assert rules_from(host, OUTSIDE) == []
-
-    def test_loses_its_carrier_and_gets_it_back(self, host: Host, watch: Watch) -> None:
-        before = rules(host)
-        for state in ("down", "up"):
-            host.run(["ip", "link", "set", "fvtpeer0", state])
-            eventually(watch.is_waiting)
-            assert way(host, INSIDE) == TUNNEL
-            assert rules(host) == before
-        eventually(lambda: status(host)["state"] == "proven")
 
     def test_moves_into_the_pool_of_the_vpn(self, host: Host) -> None:
         inside = {"name": "inside", "interface": TUNNEL, "gateway": "none", "pools": [POOL]}
@@ -178,6 +176,48 @@ class TestOneAddressOnTwoVpns:
         found = declare(host, identities=self.identities)
         assert found["failed"]
         assert INSIDE in found["msg"]
+
+
+class TestCarrier:
+    """Lost, while device and address stay. With the sysctl the kernel takes the device's routes for none."""
+
+    ENDS: t.ClassVar[dict[str, str]] = {"outside": "fvtpeer0", "inside": "fvtpeer1"}
+
+    @pytest.fixture
+    def watch(self, host: Host) -> t.Iterator[Watch]:
+        # Nobody answers there, so that otherwise nothing would be sent, leak or not.
+        batch(host, f"neigh replace {GATEWAY} lladdr 02:00:00:00:00:99 dev {UPLINK}", f"link set {TUNNEL} arp off")
+        watch = Watch(host)
+        yield watch
+        watch.end()
+
+    @pytest.mark.parametrize("ignored", [0, 1])
+    @pytest.mark.parametrize("name", ENDS)
+    def test_nothing_leaks_and_it_is_proven_once_it_is_back(
+        self, host: Host, watch: Watch, name: str, ignored: int
+    ) -> None:
+        host.sysctl(ipv4__conf__all__ignore_routes_with_linkdown=ignored)
+        before = rules(host)
+        with no_leak(host, INSIDE, devices=(UPLINK,)) as seen:
+            for state in ("down", "up"):
+                host.run(["ip", "link", "set", self.ENDS[name], state])
+                eventually(lambda: host.carries(DEVICES[name]) == (state == "up"))  # noqa: B023
+                eventually(watch.is_waiting)
+                lost = ignored and state == "down"
+                eventually(lambda: verdicts(host)[name] == ("wrong" if lost else "proven"))  # noqa: B023
+                assert way(host, INSIDE) == ("none" if lost and name == "inside" else TUNNEL)
+                assert rules(host) == before
+        assert seen.left_by(source=INSIDE) == {TUNNEL}
+        assert set(verdicts(host).values()) == {"proven"}
+
+    def test_without_us_the_kernel_takes_the_uplink(self, host: Host, watch: Watch) -> None:
+        """The test above can fail."""
+        host.sysctl(ipv4__conf__all__ignore_routes_with_linkdown=1)
+        identities = [IDENTITIES[0], {**IDENTITIES[1], "backstop": False}]
+        declare(host, identities=identities)
+        with sending(host, INSIDE) as seen:
+            host.run(["ip", "link", "set", "fvtpeer1", "down"])
+            eventually(lambda: UPLINK in seen.left_by(source=INSIDE))
 
 
 class TestHostInternalNetworks:
