@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import typing as t
 
 from ._model.state import Address, Link
@@ -85,7 +86,7 @@ def decode_link(fields: t.Mapping[str, t.Any]) -> Link:
     """The device in a message."""
     return Link(
         index=fields["index"],
-        name=fields["IFLA_IFNAME"],
+        name=_text(fields["IFLA_IFNAME"]),
         kind=fields["IFLA_LINKINFO"].get_attr("IFLA_INFO_KIND") if "IFLA_LINKINFO" in fields else None,
         arptype=fields["type"],
         up=bool(fields["flags"] & IFF_UP),
@@ -93,6 +94,11 @@ def decode_link(fields: t.Mapping[str, t.Any]) -> Link:
         group=fields.get("IFLA_GROUP", 0),
         master=fields.get("IFLA_MASTER"),
     )
+
+
+def _text(name: str | bytes) -> str:
+    """A name may be any bytes. pyroute2 leaves those that are no UTF-8; as text they are what Python makes of them."""
+    return name if isinstance(name, str) else os.fsdecode(name.rstrip(b"\0"))
 
 
 def decode_address(fields: t.Mapping[str, t.Any], name: t.Callable[[int], str | None]) -> Address | None:

@@ -228,6 +228,26 @@ class TestHostInternalNetworks:
         host.run(["ip", "link", "del", "fvtbr0"])
         eventually(lambda: routes(host, T_LOC) == [])
 
+    HOSTILE = ((["@x", 'a"b'], ["@x"]), (["tcp", "a*", "-x", "b\udcff"], ["tcp", "b\udcff"]))
+
+    @pytest.mark.parametrize(("names", "left_out"), HOSTILE, ids=ascii)
+    def test_bridges_with_hostile_names(self, host: Host, names: list[str], left_out: list[str]) -> None:
+        """All is followed, and the guard holds; a name that cannot be written in it is said."""
+        watch = Watch(host)
+        for number, name in enumerate(names):
+            for what in (["link", "add", "name", name, "type", "bridge"], ["link", "set", "dev", name, "up"]):
+                host.run(["ip", *what])
+            host.run(["ip", "addr", "add", f"172.20.{number}.1/24", "dev", name])
+        eventually(lambda: int(host.shell(f"ip route show table {T_LOC} | wc -l")) == len(names))
+        batch(host, f"addr add {SECOND}/32 dev {TUNNEL}")
+        eventually(lambda: way(host, SECOND) == TUNNEL)
+        eventually(lambda: status(host)["state"] == "proven")
+        assert SECOND in host.run(["nft", "list", "set", "inet", "fleetvpn", "address_inside4"]).stdout
+        said = "".join(watch.end())
+        assert [name for name in names if f"device {name!a} is for nft" in said] == left_out
+        again = declare(host)
+        assert (again.get("msg"), again["changed"]) == (None, False)
+
     def test_a_route_to_a_bridge_that_was_there(self, host: Host, watch: Watch) -> None:
         batch(host, "link add fvtbr0 type bridge", "link set fvtbr0 up", "addr add 172.20.0.1/24 dev fvtbr0")
         eventually(lambda: routes(host, T_LOC) != [])

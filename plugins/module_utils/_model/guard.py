@@ -22,6 +22,9 @@ MARK = "owned_by_fleetvpn"
 ADDRESSES = {4: "ipv4_addr", 6: "ipv6_addr"}
 DEVICES = "ifname"
 
+# is_constant() of nft's parser for JSON.
+_CONSTANTS = frozenset({"tcp", "udp", "udplite", "esp", "ah", "icmp", "icmpv6", "comp", "dccp", "sctp", "redirect"})
+
 Statement = dict[str, t.Any]
 U32_MAX = 0xFFFFFFFF
 
@@ -148,6 +151,11 @@ def matching(left: str, right: str, *, equal: bool = True) -> Statement:
 def device(name: str) -> str:
     """The exact name of a device in a comparison, where nft takes a star at the end for any rest."""
     return f"{name[:-1]}\\*" if name.endswith("*") else name
+
+
+def is_device_to_nft(name: str) -> bool:
+    """Whether nft takes the name in JSON for that of a device, not for a set or for a number that it knows by name."""
+    return name.isprintable() and not name.startswith("@") and name not in _CONSTANTS
 
 
 def jump(chain: str, *, back: bool = False) -> Statement:

@@ -18,7 +18,7 @@ from .._model.route import Route
 from .._plan import Desired
 from .facts import Facts, devices_of, uplink_devices
 from .follow import follow_piece
-from .guard import Ground, guard_pieces
+from .guard import Ground, guard_pieces, unnamed
 from .local import local_devices, local_routes
 from .nowhere import barred_routes, closed_families, nowhere_links, nowhere_piece, nowhere_routes
 from .rules import build_rules
@@ -62,6 +62,7 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
     routes += nowhere_routes(closed, shared, declaration.numbers.protocol)
     routes += barred_routes(facts, shared, declaration.numbers.protocol)
     links = nowhere_links(closed, shared)
+    ground = _ground(declaration, ways, facts, internal, near)
     wanted, left_out = distinct((*routes, *declaration.routes), declaration, patient=patient)
     desired = Desired(
         rules=(*build_rules(declaration, ways, shared, ready, facts), *declaration.rules),
@@ -72,13 +73,14 @@ def build(declaration: Declaration, facts: Facts, *, patient: bool = False) -> O
         guard=assemble(
             table_of(declaration.name),
             [
-                *guard_pieces(declaration, _ground(declaration, ways, facts, internal, near)),
+                *guard_pieces(declaration, ground),
                 nowhere_piece(links),
                 follow_piece(declaration, ways, facts),
             ],
         ),
     )
     warnings += [*left_out, *missing_sysctls(ways, facts, desired.sysctls)]
+    warnings += unnamed(ground) if desired.guard else []
     names = _names(declaration, ways, shared)
     return Outcome(desired, tuple(ways), shared, ready, names, tuple(internal), tuple(warnings))
 

@@ -14,9 +14,23 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .._errors import InvalidInput
 from .._model.declaration import Declaration
 from .._model.fields import family_of
-from .._model.guard import ACCEPT, COUNTER, DROP, Chain, NamedSet, Piece, Statement, device, jump, matching, rule
+from .._model.guard import (
+    ACCEPT,
+    COUNTER,
+    DROP,
+    Chain,
+    NamedSet,
+    Piece,
+    Statement,
+    device,
+    is_device_to_nft,
+    jump,
+    matching,
+    rule,
+)
 from .facts import LOOPBACK
 from .ways import Way, may_sit_on
 
@@ -61,6 +75,21 @@ def guard_pieces(declaration: Declaration, ground: Ground) -> list[Piece]:
     egress = maker.egress(generic=generic) if declaration.strict_egress != "false" else ()
     ingress = maker.ingress() if declaration.strict_ingress else ()
     return [Piece(tuple(maker.sets), (*egress, *ingress))]
+
+
+def unnamed(ground: Ground) -> list[str]:
+    """A warning for each host-internal device that nft cannot be told of. An egress of that kind is refused."""
+    for name in (*(way.device for way in ground.ways if way.device), *ground.carriers):
+        if not is_device_to_nft(name):
+            raise InvalidInput(
+                "is a name that nft takes for something else",
+                field="interface",
+                value=name,
+                accepted="another name of the device",
+            )
+    left_out = [name for name in ground.internal if not is_device_to_nft(name)]
+    why = "is for nft no name of a device, so that the egress guard drops what an inside address sends there"
+    return [f"host-internal device {name!a} {why}" for name in left_out]
 
 
 class _Maker:
@@ -143,7 +172,7 @@ def _sets(ground: Ground) -> tuple[NamedSet, ...]:
         *(each for way in ground.tunnels for each in _by_family(_pool(way), way.identity.pools)),
         *_by_family(FREE, free),
         *_by_family(INTERNAL, ground.networks),
-        NamedSet.devices(INTERNAL, (LOOPBACK, *ground.internal)),
+        NamedSet.devices(INTERNAL, (LOOPBACK, *filter(is_device_to_nft, ground.internal))),
         NamedSet.devices(OUTSIDE, ground.carriers),
         NamedSet.devices(TUNNELS, devices),
     )

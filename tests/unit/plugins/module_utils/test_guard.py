@@ -25,6 +25,7 @@ from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard impo
     rule_text,
     table_of,
 )
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.state import Link
 from ansible_collections.fleetvpn.routing.plugins.module_utils._record import Record, guard_of, objects_from
 
 from tests.unit.plugins.module_utils.hosts import INSIDE, OUTSIDE, UP1, H, Remembered, default, host, recipe
@@ -106,6 +107,15 @@ class TestEgress:
         found = elements(guard(facts=host(remembered={"inside": last})))
         assert found["address_inside4"] == ("198.51.100.8/31", "198.51.100.10")
         assert found["address_inside6"] == ("2001:db8:51::9", "2001:db8:51::10")
+
+    @pytest.mark.parametrize("name", ["@br", "tcp", "esp"])
+    def test_a_name_that_nft_would_misread_is_left_out_and_said(self, name: str) -> None:
+        bridge = Link(77, name, "bridge", up=True)
+        found = recipe(host(links=(*H.links, bridge)), (OUTSIDE, INSIDE))
+        assert elements(guard(facts=host(links=(*H.links, bridge))))["internal"] == ("br0", "lo")
+        assert [text for text in found.warnings if f"device {name!a} is for nft no name" in text]
+        with pytest.raises(InvalidInput, match="nft takes for something else"):
+            guard(OUTSIDE, {**INSIDE, "interface": [name]}, facts=host(links=(*H.links, bridge), tunnels={}))
 
     def test_is_named_after_the_set(self) -> None:
         assert (table_of("main"), table_of("b-1")) == ("fleetvpn", "fleetvpn_b-1")
