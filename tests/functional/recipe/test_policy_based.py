@@ -94,6 +94,33 @@ def test_without_the_gateway_it_reaches_nobody(endpoint: Endpoint) -> None:
     assert len(endpoint.wrong(questions(endpoint))) > len(questions(endpoint)) // 3
 
 
+# Devices that a kernel makes, if it can: of route-based IPsec, and of WireGuard as networkd and NetworkManager have it.
+DEVICES = {
+    "xfrm": ("ipsec", ["dev", "up0", "if_id", "7"]),
+    "vti": ("ipsec", ["local", "192.0.2.1", "remote", "192.0.2.2", "key", "7"]),
+    "vti6": ("ipsec", ["local", "2001:db8:77::1", "remote", "2001:db8:77::2", "key", "7"]),
+    "wireguard": ("wireguard", []),
+}
+
+
+@pytest.mark.parametrize("kind", DEVICES)
+def test_a_device_that_the_kernel_makes_is_the_egress(make: Make, kind: str) -> None:
+    endpoint = make(start=False)
+    tunnel, options = DEVICES[kind]
+    made = endpoint.host.run(["ip", "link", "add", "vpn0", "type", kind, *options], check=False)
+    if made.returncode:
+        pytest.skip(f"THIS KERNEL HAS NO DEVICE OF TYPE {kind}, so that none was an egress: {made.stderr.strip()}")
+    endpoint.host.up("vpn0")
+    endpoint.host.address("vpn0", *(f"{address}/{WIDTH[family]}" for family, address in INSIDE.items()))
+    before = endpoint.state()
+    result = endpoint.apply(OUTSIDE, {**IPSEC, "tunnel": {"type": tunnel}, "interface": ["vpn0"]})
+    assert [entry["verdict"] for entry in result.proof.identities] == ["proven", "proven"]
+    for family, address in INSIDE.items():
+        assert "dev vpn0 " in endpoint.ip(f"-{family} route get {plan.OUTSIDE_HOST[family == 6]} from {address}")
+    endpoint.remove()
+    assert endpoint.state() == before
+
+
 class TestPolicies:
     """Real policies of the kernel, and what is said of them."""
 
