@@ -29,6 +29,7 @@ from tests.functional.hooks import (
 )
 from tests.lab import Client, Host, Lab, Probe
 from tests.lab import addresses as plan
+from tests.lab.senders import no_leak
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -151,6 +152,18 @@ class TestHooks:
             assert [row for row in lab.survey([client]) if not row.right] == []
             own = client.inside if mode == "full" else client.outside
             assert [lab.probe(client.host, to, "tcp").seen for to in plan.OUTSIDE_HOST] == list(own)
+
+    def test_a_reconnect_keeps_addresses_and_device_and_leaks_nothing(self, lab: Lab) -> None:
+        client = make(lab, "again")
+        install(client.host)
+        client.up()
+        before = state(client.host), client.host.index("oc0")
+        with no_leak(client.host, *client.inside) as seen:
+            onhost.eventually(lambda: all(seen.left_by(source=address) for address in client.inside))
+            client.tunnel.reconnect()
+        assert [seen.left_by(source=address) for address in client.inside] == [{"oc0"}] * 2
+        assert (state(client.host), client.host.index("oc0")) == before
+        assert [row for row in lab.survey([client]) if not row.right] == []
 
     def test_nothing_of_them_reaches_the_shell_that_sources_them(self, lab: Lab) -> None:
         host = make(lab, "sourced").host

@@ -177,6 +177,12 @@ class Openconnect:
         self.begin()
         self.finish()
 
+    def reconnect(self) -> None:
+        """SIGUSR2: a new connection for the same session, with the same addresses."""
+        self._said = self.log.stat().st_size
+        self.host.signal("openconnect", signal.SIGUSR2)
+        self.finish()
+
     def kill(self) -> None:
         """End the daemon without notice: main's default by the uplink, which it had replaced, does not come back."""
         self.host.signal("openconnect", signal.SIGKILL)
