@@ -199,7 +199,7 @@ class TestNetworkd:
     @pytest.mark.parametrize("check", CHECKS)
     @pytest.mark.parametrize("action", ACTIONS)
     def test_without_the_drop_in(self, endpoint: Endpoint, action: str, check: str) -> None:
-        kept = contextlib.nullcontext() if action == "reconfigure" else endpoint.kept()
+        kept = endpoint.kept() if action == "reload" else contextlib.nullcontext()
         with endpoint.taken_through(check), kept:
             endpoint.host.shell(self.ACTIONS[action])
             eventually(lambda: routable(endpoint.host), SOON)
