@@ -17,13 +17,14 @@ import typing as t
 
 import pyroute2
 
-from tests.functional.onhost import PRIVATE, REPOSITORY
+from tests.functional.onhost import PRIVATE, REPOSITORY, files, networking
 from tests.lab import Lab
 from tests.lab.host import Host
 from tests.lab.tunnel import Client
 
 USER = "fvt"
 LOG = "/run/sshd.log"
+LOCK = "/run/fleetvpn/lock"
 _SSHD = """
 HostKey /run/host_key
 PidFile /run/sshd.pid
@@ -204,13 +205,9 @@ def inside(client: Client, **variables: t.Any) -> dict[str, t.Any]:
 
 
 def state(client: Client) -> list[str]:
-    """Rules, routes, groups, records and names of a host."""
-    listed = client.host.shell(
-        "for f in -4 -6; do ip $f -N rule show; ip $f -N route show table all; done"
-        "; ip -o link show | grep -o 'group [a-z0-9]*'"
-        "; cat /etc/fleetvpn/sets.d/*.json /etc/iproute2/rt_tables.d/*.conf 2>/dev/null || true"
-    )
-    return listed.splitlines()
+    """Everything on a host that a change may touch, once nobody changes it any more."""
+    client.host.run(["flock", LOCK, "true"], check=False)
+    return [*networking(client.host), *files(client.host)]
 
 
 _OPTIONS = (

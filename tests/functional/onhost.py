@@ -139,6 +139,28 @@ def way(host: Host, source: str) -> str:
     return "none" if done.returncode else str(json.loads(done.stdout)[0]["dev"])
 
 
+def networking(host: Host) -> list[str]:
+    """Rules, routes, device groups, nftables, and the sysctls of devices."""
+    listed = host.shell(
+        "for f in -4 -6; do ip $f -N rule show; ip $f -N route show table all; done"
+        "; ip -o link show | grep -o 'group [a-z0-9]*'"
+        "; grep -s . /proc/sys/net/ipv[46]/conf/*/* || true"  # one of them cannot be read
+    )
+    # A table that was replaced is listed behind those of others.
+    tables = f"\n{host.shell('nft -s list ruleset')}".split("\ntable ")[1:]
+    return [*listed.splitlines(), *(line for text in sorted(tables) for line in text.splitlines())]
+
+
+def files(host: Host) -> list[str]:
+    """What is ours of records, runtime state, units and the program, with what is in it, and names. Not the notes."""
+    listed = host.shell(
+        "find /etc/fleetvpn /run/fleetvpn /etc/systemd /usr/local/sbin -type f 2>/dev/null"
+        " | grep fleetvpn | grep -v notes | sort | xargs -r sha256sum"
+        "; cat /etc/fleetvpn/sets.d/*.json /etc/iproute2/rt_*.d/fleetvpn.conf 2>/dev/null || true"
+    )
+    return listed.splitlines()
+
+
 def eventually(true: t.Callable[[], bool], seconds: float = 5.0) -> float:
     """Wait until something holds, at most so long; how long it took."""
     start = time.monotonic()

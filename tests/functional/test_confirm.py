@@ -17,7 +17,7 @@ import typing as t
 import pytest
 
 from tests.functional import onhost
-from tests.functional.onhost import INSIDE, declare, eventually, hosts, program, reboot, seen
+from tests.functional.onhost import INSIDE, declare, eventually, files, hosts, networking, program, reboot, seen
 from tests.functional.watching import Watch
 from tests.lab import Client, Host, Lab
 from tests.lab import addresses as plan
@@ -33,6 +33,13 @@ ENOUGH = 10  # to confirm on a busy machine
 SHORT: dict[str, t.Any] = {"confirm": {"by": "reconnect", "timeout": SECONDS}}
 LONG: dict[str, t.Any] = {"confirm": {"by": "reconnect", "timeout": 600}}
 MORE = [{**onhost.IDENTITIES[0], "name": "outside"}, {**onhost.IDENTITIES[1], "pools": ["10.9.0.0/16"]}]
+# Of every kind of operation, those on the guard, sysctls and devices of our own too.
+ALL: dict[str, t.Any] = {
+    "identities": MORE,
+    "unbound": "inside",
+    "unbound_backstop": True,
+    "sysctls": ["rp_filter"],
+}
 
 
 @pytest.fixture
@@ -44,16 +51,9 @@ def host() -> t.Iterator[Host]:
 
 
 def state(host: Host) -> list[str]:
-    """Everything that a change may touch: rules, routes, groups, names, records, the program. Not its notes."""
-    listed = host.shell(
-        "for f in -4 -6; do ip $f -N rule show; ip $f -N route show table all; done"
-        "; ip -o link show | grep -o 'group [a-z0-9]*'"
-        "; cat /etc/iproute2/rt_tables.d/fleetvpn.conf /etc/iproute2/rt_protos.d/fleetvpn.conf 2>/dev/null || true"
-        "; cat /etc/fleetvpn/sets.d/*.json 2>/dev/null || true"
-        "; find /usr/local/sbin /etc/systemd /etc/fleetvpn -type f 2>/dev/null | grep fleetvpn | grep -v notes || true"
-    )
+    """Everything that a change may touch."""
     # What the kernel adds by itself, some time after a device came up, is left out.
-    return [line for line in listed.splitlines() if "ff00::/8" not in line and "fe80" not in line]
+    return [line for line in [*networking(host), *files(host)] if "ff00::/8" not in line and "fe80" not in line]
 
 
 def waiting(host: Host) -> dict[str, t.Any]:
@@ -87,9 +87,16 @@ class TestUnconfirmed:
         assert not seen(host, "/run/fleetvpn").exists()
 
     def test_a_later_change_leads_back_to_the_earlier_one(self, host: Host) -> None:
+        host.run(["ip", "address", "add", "2001:db8:2::10/64", "dev", onhost.UPLINK, "nodad"])
         assert declare(host)["confirm"] == {"state": None}
         before = state(host)
-        declare(host, identities=MORE, **SHORT)
+        made = declare(host, **ALL, **SHORT)
+        assert {(step["op"], step["kind"]) for step in made["plan"]} >= {
+            ("add", "link"),
+            ("add", "rule"),
+            ("replace", "guard"),
+            ("set", "sysctl"),
+        }
         assert state(host) != before
         undone(host, before, SECONDS + 10)
 
@@ -232,7 +239,7 @@ class TestFailedWrite:
         eventually(lambda: not waits(host), ENOUGH + 10)
         host.run(["flock", LOCK, "true"], check=False)
         pending = f"{onhost.SETS}/main.pending"  # which could not be removed
-        assert [line for line in state(host) if line != pending] == before
+        assert [line for line in state(host) if not line.endswith(pending)] == before
         host.run(["mount", "-o", "remount,rw", "/etc/fleetvpn"])
         assert not declare(host).get("failed")
         assert not seen(host, pending).exists()

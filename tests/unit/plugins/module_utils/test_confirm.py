@@ -14,7 +14,23 @@ import pytest
 from ansible_collections.fleetvpn.routing.plugins.module_utils import _confirm
 from ansible_collections.fleetvpn.routing.plugins.module_utils._confirm import Terms, Window
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import Conflict, InvalidInput, KernelError
-from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import LinkGroup, Operation
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.guard import (
+    ACCEPT,
+    MARK,
+    Chain,
+    Guard,
+    NamedSet,
+    device,
+    matching,
+    rule,
+)
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import (
+    LinkGroup,
+    Operation,
+    OwnLink,
+    Sysctl,
+    Target,
+)
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.route import Nexthop, Route
 from ansible_collections.fleetvpn.routing.plugins.module_utils._model.rule import Rule
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import is_this
@@ -25,17 +41,28 @@ from tests.fakes.kernel import MemoryKernel
 
 RULE = Rule(4, 2300, table=2000, src="198.51.100.10/32", iif="lo", uidrange=(1, 2), protocol=151)
 ROUTE = Route(6, "::/0", table=2000, metric=1024, nexthops=(Nexthop("fe80::1", "wg0"), Nexthop(dev="wg1")))
+GUARD = Guard(
+    "fleetvpn",
+    (NamedSet.addresses("inside4", 4, ["198.51.100.10", "10.9.0.0/16"]), NamedSet.devices("egress", ["wg0", "wg*"])),
+    (Chain("leaving", (rule(matching("oifname", device("wg*")), ACCEPT),), "postrouting", 300), Chain(MARK)),
+    ("counter odd",),
+)
 OPERATIONS = [
     Operation("remove", RULE),
     Operation("replace", ROUTE, dataclasses.replace(ROUTE, metric=7, nexthops=(), dev="wg0")),
     Operation("set", LinkGroup("wg0", 0), LinkGroup("wg0", 151)),
+    Operation("replace", GUARD, dataclasses.replace(GUARD, sets=(), strange=())),
+    Operation("set", Sysctl("ipv4/conf/up0/rp_filter", "0"), Sysctl("ipv4/conf/up0/rp_filter", "1")),
+    Operation("remove", OwnLink("fleetvpn0")),
+    Operation("set", OwnLink("fleetvpn0", up=False), OwnLink("fleetvpn0")),
 ]
 
 
 def test_operations_come_back_as_they_were() -> None:
     found = operations_of(operations_from(OPERATIONS))
     assert found == OPERATIONS
-    assert [getattr(each.target, "protocol", None) for each in found] == [151, 0, None]
+    assert [each.target.protocol for each in found if isinstance(each.target, (Rule, Route))] == [151, 0]
+    assert {type(each.target) for each in found} == set(t.get_args(Target))
 
 
 @pytest.mark.parametrize(
