@@ -169,9 +169,10 @@ class Fleet:
         )
         return f"-F {settings} -o ProxyJump={USER}@{client.outside[0]}"
 
-    def works(self, clients: t.Sequence[Client]) -> set[str]:
+    def works(self, clients: t.Sequence[Client], *, family: int = 4) -> set[str]:
         """The clients that can be reached by a new connection."""
-        asked = self.play({client.name: outside(client) for client in clients}, task={"ansible.builtin.ping": None})
+        by = outside if family == 4 else outside6
+        asked = self.play({client.name: by(client) for client in clients}, task={"ansible.builtin.ping": None})
         return {name for name, result in asked.results.items() if result.get("ping") == "pong"}
 
     def connections(self, client: Client) -> int:
@@ -197,6 +198,11 @@ def _told(output: str, text: str) -> Told:
 def outside(client: Client, **variables: t.Any) -> dict[str, t.Any]:
     """A client by its outside address."""
     return {"ansible_host": client.outside[0], **variables}
+
+
+def outside6(client: Client, **variables: t.Any) -> dict[str, t.Any]:
+    """The same in IPv6."""
+    return {"ansible_host": client.outside[1], **variables}
 
 
 def inside(client: Client, **variables: t.Any) -> dict[str, t.Any]:
