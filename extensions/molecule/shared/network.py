@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
+import os
+import subprocess
 import time
 import typing as t
 
@@ -20,12 +23,14 @@ from tests.lab.responder import Responder
 from tests.lab.topology import UPLINK
 
 CLIENTS = ("fvt-split", "fvt-full")
+FAMILIES = (4, 6)
 HOSTS = (*CLIENTS, "fvt-internet", "fvt-gateway", "fvt-lan", "fvt-split-pod", "fvt-full-pod")
 NEIGHBOUR = plan.in_lan(0, 200)
 # A packet into a bridge is seen on the bridge and on its port.
 BRIDGE = frozenset({"br0", "c0"})
 TUNNELS = {
     "ipsec": ("ipsec0", plan.IPSEC_POOL),
+    "nebula": ("nebula0", plan.NEBULA_POOL),
     "openconnect": ("oc0", plan.OPENCONNECT_POOL),
     "openvpn": ("tun0", plan.OPENVPN_POOL),
     "overlay": ("tinc0", plan.TINC_POOL),
@@ -33,6 +38,7 @@ TUNNELS = {
 }
 UNITS = {
     "ipsec": "strongswan.service",
+    "nebula": "nebula@corp.service",
     "openconnect": "openconnect@corp.service",
     "openvpn": "openvpn-client@corp.service",
     "overlay": "tinc@corp.service",
@@ -42,16 +48,18 @@ SOON = 20  # seconds, for daemons that have to notice first
 _SOCKETS = (("icmp", True), ("tcp", True), ("udp", True), ("udp", False))
 
 
-# Into the tunnel, as all from the inside address, where strongSwan drops what none of its selectors holds.
-UNSELECTED = {("ipsec", "fvt-split", "I", "neighbour")}
+# Into the tunnel, as all from the inside address, where strongSwan drops what none of its selectors holds, and Nebula
+# what none of its routes does.
+UNSELECTED = {("ipsec", "fvt-split", "I", "neighbour"), ("nebula", "fvt-split", "I", "neighbour")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Client:
-    """An endpoint: its addresses, IPv4 and IPv6, and its tunnel. C(shift): its inside ones are that many further on."""
+    """An endpoint: its addresses, its tunnel, for some families. C(shift): its inside ones are that many further on."""
 
     name: str
     kind: str
+    families: tuple[int, ...]
     shift: int = 0
 
     @property
@@ -64,12 +72,24 @@ class Client:
         return UNITS[self.kind]
 
     @property
-    def inside(self) -> tuple[str, str]:
-        return plan.inside(TUNNELS[self.kind][1], CLIENTS.index(self.name) + self.shift)
+    def pool(self) -> tuple[str, str]:
+        """Out of which it gets its inside addresses."""
+        return TUNNELS[self.kind][1]
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """One of each family that the tunnel carries."""
+        both = plan.inside(self.pool, CLIENTS.index(self.name) + self.shift)
+        return tuple(address for address in both if family_of(address) in self.families)
 
     @property
     def outside(self) -> tuple[str, str]:
         return plan.in_lan(0, 10 + CLIENTS.index(self.name))
+
+    def own(self, version: int) -> dict[str, str]:
+        """Its addresses of one family, by the identity's letter; without I where the tunnel carries none."""
+        addresses = [("I", address) for address in self.inside] + [("O", address) for address in self.outside]
+        return {identity: address for identity, address in addresses if family_of(address) == FAMILIES[version]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +131,7 @@ class Network:
     """The containers as hosts, with servers on all of them."""
 
     def __init__(self, kind: str) -> None:
-        self.clients = [Client(name, kind) for name in CLIENTS]
+        self.clients = [Client(name, kind, tuple(scenario(name)["vpn_families"])) for name in CLIENTS]
         self.hosts = {name: container(name) for name in HOSTS}
         self._responder = Responder()
         for host in self.hosts.values():
@@ -166,35 +186,31 @@ class Network:
         return [flow for client in self.clients for version in (0, 1) for flow in self._unbound(client, version)]
 
     def _asked(self, client: Client, version: int) -> t.Iterator[Flow]:
-        inside, outside = client.inside[version], client.outside[version]
         tunnel, uplink = frozenset({client.tunnel}), frozenset({UPLINK})
-        for asker, name, source, targets in (
-            ("Internet", "fvt-internet", plan.OUTSIDE_HOST, ((inside, "I", tunnel), (outside, "O", uplink))),
-            ("corporate", "fvt-gateway", plan.CORPORATE_HOST, ((inside, "I", tunnel), (outside, "O", uplink))),
-            ("neighbour", "fvt-lan", NEIGHBOUR, ((outside, "O", uplink),)),
-            ("second router", "fvt-lan", plan.SIDE_HOST, ((outside, "O", uplink),)),
-            ("container", f"{client.name}-pod", plan.CONTAINER, ((inside, "I", BRIDGE), (outside, "O", BRIDGE))),
+        for asker, name, source, ways in (
+            ("Internet", "fvt-internet", plan.OUTSIDE_HOST, {"I": tunnel, "O": uplink}),
+            ("corporate", "fvt-gateway", plan.CORPORATE_HOST, {"I": tunnel, "O": uplink}),
+            ("neighbour", "fvt-lan", NEIGHBOUR, {"O": uplink}),
+            ("second router", "fvt-lan", plan.SIDE_HOST, {"O": uplink}),
+            ("container", f"{client.name}-pod", plan.CONTAINER, {"I": BRIDGE, "O": BRIDGE}),
         ):
-            for (address, identity, expected), (proto, connected) in _product(targets):
+            for (identity, address, expected), (proto, connected) in _product(client.own(version), ways):
                 probe = Probe(self.hosts[name], address, proto, source=source[version], connected=connected)
                 look_for = {"source": address, "destination": source[version]}
                 yield Flow(client, f"{asker} -> {identity}", probe, look_for, expected)
 
     def _chosen(self, client: Client, version: int) -> t.Iterator[Flow]:
         tunnel, uplink = frozenset({client.tunnel}), frozenset({UPLINK})
-        for destination, to, by_inside, by_outside in (
-            ("Internet", plan.OUTSIDE_HOST, tunnel, uplink),
-            ("corporate", plan.CORPORATE_HOST, tunnel, uplink),
-            ("neighbour", NEIGHBOUR, tunnel, uplink),
-            ("second router", plan.SIDE_HOST, None, uplink),
-            ("container", plan.CONTAINER, BRIDGE, BRIDGE),
+        for destination, to, ways in (
+            ("Internet", plan.OUTSIDE_HOST, {"I": tunnel, "O": uplink}),
+            ("corporate", plan.CORPORATE_HOST, {"I": tunnel, "O": uplink}),
+            ("neighbour", NEIGHBOUR, {"I": tunnel, "O": uplink}),
+            ("second router", plan.SIDE_HOST, {"O": uplink}),
+            ("container", plan.CONTAINER, {"I": BRIDGE, "O": BRIDGE}),
         ):
-            targets = ((client.inside, "I", by_inside), (client.outside, "O", by_outside))
-            for (own, identity, expected), (proto, connected) in _product(targets):
-                if expected is None:
-                    continue
-                probe = Probe(self.host(client), to[version], proto, source=own[version], connected=connected)
-                look_for = {"source": own[version], "destination": to[version]}
+            for (identity, address, expected), (proto, connected) in _product(client.own(version), ways):
+                probe = Probe(self.host(client), to[version], proto, source=address, connected=connected)
+                look_for = {"source": address, "destination": to[version]}
                 lost = (client.kind, client.name, identity, destination) in UNSELECTED
                 yield Flow(client, f"{identity} -> {destination}", probe, look_for, expected, not lost)
 
@@ -218,17 +234,32 @@ class Network:
                 yield Flow(client, f"{asker} -> {destination}", probe, look_for)
 
 
-_Target = t.TypeVar("_Target")
+_Way = tuple[str, str, frozenset[str]]
 
 
-def _product(targets: t.Sequence[_Target]) -> t.Iterator[tuple[_Target, tuple[str, bool]]]:
-    return ((target, kind) for target in targets for kind in _SOCKETS)
+def _product(own: dict[str, str], ways: dict[str, frozenset[str]]) -> t.Iterator[tuple[_Way, tuple[str, bool]]]:
+    """Identities that have an address, with it and their devices; each with every kind of socket."""
+    has = [(identity, own[identity], devices) for identity, devices in ways.items() if identity in own]
+    return ((way, kind) for way in has for kind in _SOCKETS)
 
 
 def _found(flow: Flow, answer: Answer, capture: Capture) -> Found:
     proto = "icmp6" if flow.probe.proto == "icmp" and ":" in flow.probe.to else flow.probe.proto
     left = {packet.dev for packet in capture.seen(outgoing=True, proto=proto, **flow.look_for)}
     return Found(flow, answer, frozenset(left))
+
+
+@functools.cache
+def scenario(name: str = CLIENTS[0]) -> dict[str, t.Any]:
+    """What the inventory of the scenario says of a host. Raises CalledProcessError."""
+    command = ["ansible-inventory", "-i", os.environ["FLEETVPN_INVENTORY"], "--host", name]
+    said: dict[str, t.Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return said
+
+
+def not_shown() -> list[str]:
+    """What this scenario does not show, in words for whoever reads that it passed."""
+    return list(scenario()["vpn_not_shown"])
 
 
 def state(host: Host) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 
-from extensions.molecule.shared.network import CLIENTS, Client, Network
+from extensions.molecule.shared.network import CLIENTS, Client, Network, not_shown
 
 _SHARED = pathlib.Path(__file__).parents[1]
 # A file with a tunnel's key or password, and the lines of it that are secret.
@@ -20,9 +20,16 @@ _SECRETS = {
     "openconnect": "cat /etc/openconnect/corp.password",
     "wireguard": "sed -n 's/^PrivateKey = //p' /etc/wireguard/wg0.conf",
     "openvpn": "sed '/-----/d' /etc/openvpn/client/corp.key",
+    "nebula": "sed '/-----/d' /etc/nebula/host.key",
     "overlay": "sed '/-----/d' /etc/tinc/corp/rsa_key.priv",
     "ipsec": "sed -n 's/^ *secret = //p' /etc/swanctl/conf.d/corp.conf",
 }
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What is left out is not left to be found out."""
+    for line in not_shown():
+        terminalreporter.write_line(f"NOT SHOWN HERE: {line}", yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -38,15 +38,21 @@ def test_a_killed_daemon(network: Network) -> None:
         with capture:
             network.host(client).run(["systemctl", "kill", "--signal", "KILL", client.unit])
             wait(lambda client=client: not network.host(client).has_device(client.tunnel), "end of the device")
-            for address, to in zip(client.inside, plan.OUTSIDE_HOST, strict=True):
+            for address in client.inside:
+                to = plan.OUTSIDE_HOST[":" in address]
                 network.host(client).run(["ping", "-c1", "-W1", "-I", address, to], check=False)
         assert UPLINK not in {dev for address in client.inside for dev in capture.left_by(source=address)}
-        if client.kind != "openconnect":  # its unit has Restart=always
+        if not comes_back(network.host(client), client.unit):
             network.host(client).run(["systemctl", "restart", client.unit])
     try:
         network.right_soon()
     finally:
         put_back(network)
+
+
+def comes_back(host: Host, unit: str) -> bool:
+    """Whether systemd starts it anew whatever ended it."""
+    return host.run(["systemctl", "show", "--value", "--property", "Restart", unit]).stdout.strip() == "always"
 
 
 def change(network: Network, shift: int) -> None:
@@ -62,6 +68,19 @@ def _by_ocserv(network: Network, old: Client, new: Client) -> None:
     gateway = network.hosts["fvt-gateway"]
     substitute(network, f"/etc/ocserv/users/{old.name}", old, new)
     gateway.run(["occtl", "-s", "/run/occtl.socket", "disconnect", "user", old.name])
+
+
+def _by_nebula(network: Network, old: Client, new: Client) -> None:
+    """The address is in the certificate, and a reload refuses one with another."""
+    gateway, host = network.hosts["fvt-gateway"], network.host(old)
+    certificate = f"/etc/nebula/{old.name}.crt"
+    address = f"{new.inside[0]}/{plan.length(plan.NEBULA_POOL[0])}"
+    gateway.run(["rm", certificate])
+    authority = ["-ca-key", "/etc/nebula/ca.key", "-ca-crt", "/etc/nebula/ca.crt"]
+    subject = ["-name", old.name, "-ip", address, "-in-pub", f"/etc/nebula/{old.name}.pub"]
+    gateway.run(["nebula-cert", "sign", *authority, *subject, "-out-crt", certificate])
+    host.write("/etc/nebula/host.crt", gateway.read(certificate), 0o644)
+    host.run(["systemctl", "restart", old.unit])
 
 
 def _by_openvpn(network: Network, old: Client, new: Client) -> None:
@@ -97,6 +116,7 @@ def _by_hand(network: Network, old: Client, new: Client) -> None:
 
 _CHANGES: dict[str, t.Callable[[Network, Client, Client], None]] = {
     "ipsec": _by_strongswan,
+    "nebula": _by_nebula,
     "openconnect": _by_ocserv,
     "openvpn": _by_openvpn,
     "overlay": _by_tinc,

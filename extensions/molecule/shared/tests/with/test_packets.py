@@ -5,9 +5,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 
-from extensions.molecule.shared.network import Network
+from extensions.molecule.shared.network import FAMILIES, Client, Network, not_shown
+
+
+def test_inside_addresses_are_of_the_families_that_the_scenario_states(network: Network, client: Client) -> None:
+    """Of a family that it does not state nothing would be asked, so it says that in words too."""
+    addresses = [entry for link in network.host(client).ip_json("address") for entry in link["addr_info"]]
+    pools = [ipaddress.ip_network(pool) for pool in client.pool]
+    found = [ipaddress.ip_address(entry["local"]) for entry in addresses]
+    assert {str(address) for address in found if any(address in pool for pool in pools)} == set(client.inside)
+    assert client.families == FAMILIES or not_shown()
 
 
 def test_replies_leave_by_the_device_of_the_address_that_was_asked(network: Network) -> None:
