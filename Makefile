@@ -199,6 +199,7 @@ molecule-types: root image ## The same with the other types of VPN (root)
 	tests/tools/molecule.sh test --scenario-name ipsec
 	tests/tools/molecule.sh test --scenario-name overlay
 	tests/tools/molecule.sh test --scenario-name nebula
+	tests/tools/molecule.sh test --scenario-name ppp
 
 .PHONY: build
 build: setup ## The artefact, in build/

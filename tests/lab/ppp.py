@@ -10,23 +10,20 @@ asked for, ip-up runs and is not waited for. Packets are carried to the gateway'
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
-import struct
 import subprocess
 import threading
 import typing as t
 
 from . import addresses as plan
-from . import syscalls
+from . import pppd, syscalls
 from .host import Host
 from .topology import single
 from .tunnel import wait_for
 
 DEVICE = "ppp0"
 CONNECTION = "corp"
-_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 
 class Ppp:
@@ -78,9 +75,7 @@ class Ppp:
 
     def script(self, name: str, local: str, remote: str) -> subprocess.Popen[t.Any]:
         """A script as pppd runs it: an environment that is almost empty, and nothing to read or write."""
-        values = {"IFNAME": DEVICE, "IPLOCAL": local, "IPREMOTE": remote, "PEERNAME": CONNECTION, "LINKNAME": ""}
-        arguments = [DEVICE, "/dev/pts/9", "115200", local, remote, CONNECTION]
-        command = ["env", "-i", *(f"{key}={value}" for key, value in values.items()), f"/etc/ppp/{name}", *arguments]
+        command = pppd.script(name, DEVICE, local, remote, CONNECTION)
         nothing = subprocess.DEVNULL
         return self.host.popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
 
@@ -150,6 +145,4 @@ class _Wire:
 
 def _tun(host: Host, name: str) -> int:
     with syscalls.network_of(host.pid):
-        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
-    return descriptor
+        return pppd.tun(name)

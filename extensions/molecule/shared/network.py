@@ -34,6 +34,7 @@ TUNNELS = {
     "openconnect": ("oc0", plan.OPENCONNECT_POOL),
     "openvpn": ("tun0", plan.OPENVPN_POOL),
     "overlay": ("tinc0", plan.TINC_POOL),
+    "ppp": ("ppp0", plan.PPP_POOL),
     "wireguard": ("wg0", plan.WIREGUARD_POOL),
 }
 UNITS = {
@@ -42,6 +43,7 @@ UNITS = {
     "openconnect": "openconnect@corp.service",
     "openvpn": "openvpn-client@corp.service",
     "overlay": "tinc@corp.service",
+    "ppp": "ppp@corp.service",
     "wireguard": "wg-quick@wg0.service",
 }
 SOON = 20  # seconds, for daemons that have to notice first

@@ -22,6 +22,7 @@ _SECRETS = {
     "openvpn": "sed '/-----/d' /etc/openvpn/client/corp.key",
     "nebula": "sed '/-----/d' /etc/nebula/host.key",
     "overlay": "sed '/-----/d' /etc/tinc/corp/rsa_key.priv",
+    "ppp": "cut -d ' ' -f 3 /etc/ppp/chap-secrets",
     "ipsec": "sed -n 's/^ *secret = //p' /etc/swanctl/conf.d/corp.conf",
 }
 

@@ -104,6 +104,12 @@ def _by_tinc(network: Network, old: Client, new: Client) -> None:
     network.host(old).run(["systemctl", "restart", old.unit])
 
 
+def _by_pppd(network: Network, old: Client, new: Client) -> None:
+    """A new link brings other addresses."""
+    substitute(network, "/etc/ppp/corp.json", old, new, network.host(old))
+    network.host(old).run(["systemctl", "restart", old.unit])
+
+
 def _by_hand(network: Network, old: Client, new: Client) -> None:
     """No hook of wg-quick is called when somebody else changes its addresses."""
     key = network.host(old).run(["wg", "show", "wg0", "public-key"]).stdout.strip()
@@ -120,6 +126,7 @@ _CHANGES: dict[str, t.Callable[[Network, Client, Client], None]] = {
     "openconnect": _by_ocserv,
     "openvpn": _by_openvpn,
     "overlay": _by_tinc,
+    "ppp": _by_pppd,
     "wireguard": _by_hand,
 }
 
@@ -135,9 +142,9 @@ def substitute(network: Network, path: str, old: Client, new: Client, host: Host
 
 
 def put_back(network: Network) -> None:
-    """vpnc-script of a killed client has not put back the default that it replaced: as the next lease would."""
+    """Who was killed has not put back the default that it replaced: as the next lease would."""
     client = network.clients[1]
-    if client.kind == "openconnect":
+    if client.kind in ("openconnect", "ppp"):
         host = network.host(client)
         host.run(["systemctl", "stop", client.unit])
         host.run(["ip", "route", "replace", "default", "via", plan.in_lan(0, 1)[0], "dev", UPLINK])

@@ -37,6 +37,10 @@ MORE = {
         "/etc/vpnc/connect.d/fleetvpn": 0o644,
         "/etc/vpnc/post-connect.d/fleetvpn": 0o644,
     },
+    "ppp": {
+        "/etc/ppp/ip-pre-up.d/fleetvpn": 0o755,
+        "/etc/ppp/ip-up.d/fleetvpn": 0o755,
+    },
 }
 MOVED = ('"priority": 3220', '"priority": 220')  # strongSwan's rule
 
