@@ -47,6 +47,11 @@ UNITS = {
     "wireguard": "wg-quick@wg0.service",
 }
 SOON = 20  # seconds, for daemons that have to notice first
+# What option sysctls sets, and what is beside it.
+_SYSCTLS = (
+    *(f"/proc/sys/net/ipv4/conf/{UPLINK}/{leaf}" for leaf in ("rp_filter", "src_valid_mark", "arp_*")),
+    f"/proc/sys/net/ipv6/conf/{UPLINK}/use_oif_addrs_only",
+)
 _SOCKETS = (("icmp", True), ("tcp", True), ("udp", True), ("udp", False))
 
 
@@ -265,8 +270,14 @@ def not_shown() -> list[str]:
 
 
 def state(host: Host) -> dict[str, list[str]]:
-    """All rules and routes of a host, as text in a stable order; without link-local ones, which devices come with."""
-    found = {}
+    """All rules and routes of a host, its nftables tables and its uplink's sysctls, as text in a stable order.
+
+    Without link-local ones, which devices come with.
+    """
+    found = {
+        "tables": [json.dumps({"nftables": table}) for table in tables(host)],
+        "sysctls": [json.dumps({"sysctl": name, "value": value}) for name, value in sysctls(host).items()],
+    }
     for kind, arguments in (("rules", ("rule",)), ("routes", ("route", "show", "table", "all"))):
         for family in ("-4", "-6"):
             entries = [json.dumps(entry, sort_keys=True) for entry in host.ip_json("-N", family, *arguments)]
@@ -274,6 +285,24 @@ def state(host: Host) -> dict[str, list[str]]:
                 entry for entry in entries if "fe80" not in entry and "ff00" not in entry
             )
     return found
+
+
+def tables(host: Host) -> list[str]:
+    """Of nftables, by family and name."""
+    listed = json.loads(host.run(["nft", "-j", "list", "tables"]).stdout)["nftables"]
+    found = [entry["table"] for entry in listed if "table" in entry]
+    return sorted(f"{table['family']} {table['name']}" for table in found)
+
+
+def sysctls(host: Host) -> dict[str, str]:
+    """Of the uplink, by the last part of their names."""
+    lines = host.shell("grep . " + " ".join(_SYSCTLS)).splitlines()
+    return dict(sorted(line.rpartition("/")[2].split(":") for line in lines))
+
+
+def guard(host: Host) -> str:
+    """The table of the egress guard, as nft lists it; empty without one."""
+    return host.run(["nft", "--stateless", "list", "table", "inet", "fleetvpn"], check=False).stdout
 
 
 def verdict(host: Host) -> str:

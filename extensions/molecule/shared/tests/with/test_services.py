@@ -13,7 +13,7 @@ import typing as t
 import pytest
 import testinfra
 
-from extensions.molecule.shared.network import Client, Network, state
+from extensions.molecule.shared.network import Client, Network, guard, state, sysctls, wait
 
 BOOT, WATCH = "fleetvpn-endpoint.service", "fleetvpn-endpoint-watch.service"
 FILES = {
@@ -42,6 +42,8 @@ MORE = {
         "/etc/ppp/ip-up.d/fleetvpn": 0o755,
     },
 }
+# By option sysctls of scenario wireguard.
+SET = {"rp_filter": "1", "arp_ignore": "1", "arp_announce": "2", "use_oif_addrs_only": "1"}
 MOVED = ('"priority": 3220', '"priority": 220')  # strongSwan's rule
 
 
@@ -110,6 +112,14 @@ def test_status(host: t.Any) -> None:
     }
 
 
+def test_the_guard_holds_the_inside_addresses(network: Network, client: Client) -> None:
+    def stands() -> bool:
+        text = guard(network.host(client))
+        return "hook postrouting" in text and all(address in text for address in client.inside)
+
+    wait(stands, "guard with the inside addresses")
+
+
 def test_the_timer_of_a_host_that_runs_its_play_itself(client: Client, host: t.Any) -> None:
     unit = "/etc/systemd/system/fleetvpn-pull.timer"
     if (client.kind, client.name) != ("wireguard", "fvt-split"):
@@ -125,18 +135,29 @@ def test_the_timer_of_a_host_that_runs_its_play_itself(client: Client, host: t.A
 def test_what_others_made_stands(network: Network, client: Client, notes: dict[str, t.Any]) -> None:
     """Their rules and routes, to the letter; those of wg-quick too, where the role starts it in another way.
 
-    But strongSwan's rule, which it puts behind ours as the role tells it.
+    But strongSwan's rule, which it puts behind ours as the role tells it. Their nftables tables too, and
+    the sysctls that nobody asked for.
     """
     now = {
-        kind: sorted(one.replace(*MOVED) for one in found if not is_ours(one))
+        kind: sorted(one.replace(*MOVED) for one in found if not is_ours(one, client))
         for kind, found in state(network.host(client)).items()
     }
-    assert now == notes["state"][client.name]
+    before = notes["state"][client.name]
+    assert now == {kind: sorted(one for one in found if not is_ours(one, client)) for kind, found in before.items()}
 
 
-def is_ours(entry: str) -> bool:
-    """Whether a rule or route is the collection's."""
-    return json.loads(entry).get("protocol") == "151"
+def is_ours(entry: str, client: Client) -> bool:
+    """Whether a rule, route or table is the collection's, or a sysctl its to set."""
+    found = json.loads(entry)
+    asked = client.kind == "wireguard" and found.get("sysctl") in SET
+    return found.get("protocol") == "151" or found.get("nftables") == "inet fleetvpn" or asked
+
+
+def test_sysctls_that_were_asked_for_are_set(network: Network, client: Client) -> None:
+    if client.kind != "wireguard":
+        pytest.skip("sysctls are asked for in scenario wireguard")
+    found = sysctls(network.host(client))
+    assert {name: found[name] for name in SET} == SET
 
 
 def test_no_key_anywhere(network: Network, client: Client, secrets: list[str]) -> None:

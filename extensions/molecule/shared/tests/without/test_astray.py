@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from extensions.molecule.shared.network import Client, Flow, Network, invocation, state
+from extensions.molecule.shared.network import Client, Flow, Network, invocation, state, tables
 from tests.lab.host import family_of
 
 LOST = {
@@ -79,6 +79,7 @@ def test_nothing_of_ours_in_the_kernel(network: Network, client: Client, family:
     entries = [*host.ip_json("-N", family, "rule"), *host.ip_json("-N", family, "route", "show", "table", "all")]
     assert [entry for entry in entries if entry.get("protocol") in ("151", "152")] == []
     assert [link for link in host.ip_json("-N", "link") if link["group"] == "151"] == []
+    assert [table for table in tables(host) if "fleetvpn" in table] == []
 
 
 def test_nothing_of_ours_on_the_disk(network: Network, client: Client) -> None:
