@@ -5,17 +5,36 @@
 
 from __future__ import annotations
 
+import typing as t
+
+import pytest
 import testinfra
 
-from extensions.molecule.shared.network import Client
+from extensions.molecule.shared.network import Client, Network, guard, tables
 
 BOOT = "fleetvpn-endpoint.service"
+FLUSHES = "nftables.service"
 
 
-def test_the_sets_were_applied_before_the_tunnel_started(client: Client) -> None:
-    host = testinfra.get_host(f"podman://{client.name}")
+@pytest.fixture
+def host(client: Client) -> t.Any:
+    return testinfra.get_host(f"podman://{client.name}")
+
+
+def test_the_sets_were_applied_before_the_tunnel_started(client: Client, host: t.Any) -> None:
     journal = host.check_output("journalctl --no-pager --unit %s", BOOT)
     assert host.service(BOOT).is_running, journal
-    show = "systemctl show --value --property {}TimestampMonotonic {}"
-    done = int(host.check_output(show.format("ActiveEnter", BOOT)))
-    assert 0 < done < int(host.check_output(show.format("InactiveExit", client.unit))), journal
+    assert 0 < when(host, "ActiveEnter", BOOT) < when(host, "InactiveExit", client.unit), journal
+
+
+def test_the_guard_came_after_what_flushes_all_tables(network: Network, client: Client, host: t.Any) -> None:
+    """In scenario wireguard the hosts have a ruleset of their own. That no watch mended it the order shows."""
+    if client.kind == "wireguard":
+        assert "inet filter" in tables(network.host(client))
+        assert 0 < when(host, "ActiveEnter", FLUSHES) <= when(host, "InactiveExit", BOOT)
+    assert "hook postrouting" in guard(network.host(client))
+
+
+def when(host: t.Any, event: str, unit: str) -> int:
+    """On the monotonic clock, in microseconds; 0 is never."""
+    return int(host.check_output("systemctl show --value --property %sTimestampMonotonic %s", event, unit))
