@@ -1,20 +1,25 @@
 # Copyright (c) 2026, fleetvpn.routing contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tunnels that change under the collection: other inside addresses, and daemons that end without notice."""
+"""Tunnels that change under the collection: other inside addresses, daemons that end without notice, a reload."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+import time
 import typing as t
 
 import pytest
 
-from extensions.molecule.shared.network import UPLINK, Client, Network, wait
+from extensions.molecule.shared.network import UPLINK, Client, Network, invocation, wait
 from tests.lab import addresses as plan
-from tests.lab.capture import Capture
 from tests.lab.host import Host
+from tests.lab.senders import no_leak
+
+ABSENT = 1  # seconds that addresses send without their device
+CONFIGURATION, DERIVED = "/etc/wireguard/wg0.conf", "/run/fleetvpn/wg-quick"
 
 
 @pytest.fixture
@@ -33,15 +38,11 @@ def test_other_inside_addresses(network: Network, renumbered: None) -> None:
 
 def test_a_killed_daemon(network: Network) -> None:
     """Nothing with an inside source leaves by the uplink while it is gone, and all is right when it is back."""
-    captures = [Capture(network.host(client)) for client in network.clients]
-    for client, capture in zip(network.clients, captures, strict=True):
-        with capture:
+    for client in network.clients:
+        with held_to_the_tunnel(network, client, client.inside):
             network.host(client).run(["systemctl", "kill", "--signal", "KILL", client.unit])
             wait(lambda client=client: not network.host(client).has_device(client.tunnel), "end of the device")
-            for address in client.inside:
-                to = plan.OUTSIDE_HOST[":" in address]
-                network.host(client).run(["ping", "-c1", "-W1", "-I", address, to], check=False)
-        assert UPLINK not in {dev for address in client.inside for dev in capture.left_by(source=address)}
+            time.sleep(ABSENT)
         if not comes_back(network.host(client), client.unit):
             network.host(client).run(["systemctl", "restart", client.unit])
     try:
@@ -55,13 +56,54 @@ def comes_back(host: Host, unit: str) -> bool:
     return host.run(["systemctl", "show", "--value", "--property", "Restart", unit]).stdout.strip() == "always"
 
 
+def test_a_reload(network: Network, client: Client) -> None:
+    """It calls no hook of wg-quick. The tunnel takes what its owner wrote anew, and goes on as it is in all else."""
+    if client.kind != "wireguard":
+        pytest.skip("the collection has no part in the reload of this VPN")
+    host = network.host(client)
+    before = as_it_runs(host, client)
+    is_derived = client.name == "fvt-full"
+    assert [before["mark"] != "off", before["derived"] == "wg0.conf root:root 600"] == [is_derived] * 2
+    with held_to_the_tunnel(network, client, client.inside):
+        for seconds in ("3", "2"):
+            host.run(["sed", "-i", f"s/^PersistentKeepalive = .*/PersistentKeepalive = {seconds}/", CONFIGURATION])
+            host.run(["systemctl", "reload", client.unit])
+            assert host.run(["wg", "show", client.tunnel, "persistent-keepalive"]).stdout.split()[1:] == [seconds]
+            assert as_it_runs(host, client) == before
+    network.right_soon()
+
+
+def as_it_runs(host: Host, client: Client) -> dict[str, str | list[str]]:
+    """What a reload leaves alone: which run it is, the mark of its packets, addresses, and who may read its keys."""
+    entries = host.ip_json("address", "show", "dev", client.tunnel)[0]["addr_info"]
+    return {
+        "run": invocation(host, client.unit),
+        "mark": host.run(["wg", "show", client.tunnel, "fwmark"]).stdout.strip(),
+        "addresses": [entry["local"] for entry in entries],
+        "derived": host.run(["find", DERIVED, "-type", "f", "-printf", "%P %u:%g %m"], check=False).stdout,
+    }
+
+
+@contextlib.contextmanager
+def held_to_the_tunnel(network: Network, client: Client, addresses: t.Sequence[str]) -> t.Iterator[None]:
+    """While it lasts, addresses send, first by the tunnel, and nothing of it leaves by the uplink."""
+    questions = [{"source": address, "destination": plan.OUTSIDE_HOST[":" in address]} for address in addresses]
+    with no_leak(network.host(client), *addresses) as seen:
+        # Now: what left by a device that is gone is seen without its name.
+        wait(lambda: all(seen.left_by(**each) == {client.tunnel} for each in questions), "packets in the tunnel")
+        yield
+
+
 def change(network: Network, shift: int) -> None:
-    """Give all clients addresses that many further on."""
+    """Give all clients addresses that many further on; neither those nor the old ones leave by the uplink meanwhile."""
     after = [dataclasses.replace(client, shift=client.shift + shift) for client in network.clients]
-    for old, new in zip(network.clients, after, strict=True):
-        _CHANGES[old.kind](network, old, new)
-    network.clients = after
-    network.wait_for_tunnels()
+    with contextlib.ExitStack() as stack:
+        for old, new in zip(network.clients, after, strict=True):
+            stack.enter_context(held_to_the_tunnel(network, old, [*old.inside, *new.inside]))
+        for old, new in zip(network.clients, after, strict=True):
+            _CHANGES[old.kind](network, old, new)
+        network.clients = after
+        network.wait_for_tunnels()
 
 
 def _by_ocserv(network: Network, old: Client, new: Client) -> None:
