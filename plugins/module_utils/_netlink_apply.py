@@ -243,9 +243,12 @@ class Transaction:
 
 
 def _load(script: bytearray) -> Refused | None:
+    """Load a table; why it was refused. Raises Refused where nft was given up: it may have done its work."""
     try:
         _guard.load(bytes(script))
     except Refused as refused:
+        if refused.errno == errno.ETIMEDOUT:
+            raise
         return refused
     return None
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whatever fails, at whichever call: the state is the one of before or the one of after, and nothing in between.
 
-The kernel is the real one. What is injected is what it, the socket or the disk could answer.
+The kernel is the real one. What is injected is what it, the socket, nft or the disk could answer.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ import errno
 import itertools
 import json
 import os
+import pathlib
 import random
 import socket
 import time
 import typing as t
 
 import pytest
-from ansible_collections.fleetvpn.routing.plugins.module_utils import _netlink_socket
+from ansible_collections.fleetvpn.routing.plugins.module_utils import _guard, _netlink_apply, _netlink_socket
 from ansible_collections.fleetvpn.routing.plugins.module_utils._errors import RoutingError
+from ansible_collections.fleetvpn.routing.plugins.module_utils._model.operation import Sysctl
 from ansible_collections.fleetvpn.routing.plugins.module_utils._netlink_socket import NetlinkSocket, Refused
+from ansible_collections.fleetvpn.routing.plugins.module_utils._netns import inside
+from ansible_collections.fleetvpn.routing.plugins.module_utils._recipe.facts import NOWHERE_DEVICE
 
 from tests.functional.conftest import ip
-from tests.functional.endpoints import IDENTITIES, INSIDE, INSIDE6, STATE, TUNNEL, UPLINK, ensure, namespace
+from tests.functional.endpoints import IDENTITIES, INSIDE, INSIDE6, STATE, TUNNEL, UPLINK, ensure, namespace, tables
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 
@@ -34,6 +38,17 @@ SPARE = 40
 REFUSALS = (errno.EPERM, errno.ENOBUFS, errno.ENODEV, errno.EINTR, errno.ENOMEM)
 LOST = (errno.ENOBUFS, errno.EINTR)
 DISK = (errno.ENOSPC, errno.EIO, errno.EROFS)
+# What can be answered to each kind of call; to the others, that the socket is closed.
+NUMBERS = {
+    "request": REFUSALS,
+    "send": LOST,
+    "answer lost": LOST,
+    "disk": DISK,
+    "nft": (errno.EPERM, errno.EINVAL),
+    "nft ends too late": (errno.ETIMEDOUT,),
+    "sysctl": (errno.EACCES, errno.EINVAL),
+}
+FEW = ("nft", "nft ends too late", "sysctl")  # of so few calls that all of their failures are tried
 FIRST: dict[str, t.Any] = {"identities": [IDENTITIES[0], {**IDENTITIES[1], "addresses": [INSIDE, INSIDE6]}]}
 MORE: dict[str, t.Any] = {
     "identities": [
@@ -43,9 +58,13 @@ MORE: dict[str, t.Any] = {
             "addresses": [INSIDE, INSIDE6],
             "table": "2500",
             "destinations": ["10.88.0.0/16"],
+            "pools": ["10.89.0.0/16"],
             "mtu": 1400,
         },
     ],
+    "unbound": "inside",
+    "unbound_backstop": True,
+    "sysctls": ["rp_filter", "arp"],
     "rules": [{"priority": 1800, "from": "10.99.0.0/24", "table": "900"}],
     "routes": [{"dst": "10.98.0.0/16", "dev": "up0", "table": "900"}],
 }
@@ -117,6 +136,13 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
         return [Refused(made.number) if at in refused else next(answers) for at in range(len(requests))]
 
     monkeypatch.setattr(NetlinkSocket, "tell", tell)
+    monkeypatch.setattr(_guard, "_run", _failing_nft(_guard._run, made))
+    real_change = _netlink_apply.change_sysctl
+
+    def change_sysctl(wanted: Sysctl) -> Refused | None:
+        return Refused(made.number) if made.due("sysctl") else real_change(wanted)
+
+    monkeypatch.setattr(_netlink_apply, "change_sysctl", change_sysctl)
     for name in ("open", "fsync", "replace", "link", "unlink", "mkdir", "fchmod"):
         monkeypatch.setattr(os, name, _failing(getattr(os, name), name, made))
     return made
@@ -132,14 +158,52 @@ def _failing(real: t.Callable[..., t.Any], name: str, faults: Faults) -> t.Calla
     return call
 
 
+def _failing_nft(real: t.Callable[..., bytes], faults: Faults) -> t.Callable[..., bytes]:
+    """nft fails, or is given up after it has done its work."""
+
+    def run(arguments: t.Sequence[str], commands: bytes = b"") -> bytes:
+        if faults.due("nft"):
+            raise Refused(faults.number)
+        listed = real(arguments, commands)
+        if faults.due("nft ends too late"):
+            raise Refused(faults.number)
+        return listed
+
+    return run
+
+
 def everything(netns: str) -> tuple[list[str], dict[str, t.Any]]:
     """The kernel's state, and the records without when and by whom."""
     records = {
         path.name: {**json.loads(path.read_text()), "meta": None} for path in (STATE / netns / "sets.d").glob("*.json")
     }
     lines = "rule show", "route show table all"
-    listed = [ip("-n", netns, family, "-N", "-d", lines=[*lines, "link show"]) for family in ("-4", "-6")]
-    return sorted(line for text in listed for line in text.splitlines()), records
+    listed = [ip("-n", netns, family, "-N", "-d", lines=lines) for family in ("-4", "-6")]
+    # What the kernel adds by itself, some time after a device came up, is left out.
+    kernel = [line for text in listed for line in text.splitlines() if "ff00::/8" not in line]
+    return sorted([*kernel, *devices(netns), *tables(netns).values(), *sysctls(netns)]), records
+
+
+def devices(netns: str) -> list[str]:
+    """All that ip shows of them. One of our own that was made again has another number and address, and may count."""
+    found = json.loads(ip("-n", netns, "-d", "-j", "link", "show"))
+    return [json.dumps(_own(link) if link["ifname"] == NOWHERE_DEVICE else link) for link in found]
+
+
+def _own(link: dict[str, t.Any]) -> dict[str, t.Any]:
+    kept = {key: link[key] for key in ("ifname", "group", "inet6_addr_gen_mode")}
+    return {**kept, "kind": link["linkinfo"]["info_kind"], "up": "UP" in link["flags"]}
+
+
+def sysctls(netns: str) -> list[str]:
+    """Those of the devices that are declared, and those that count for all."""
+    with inside(netns):
+        paths = [
+            path
+            for name in ("all", "up0", "vpn0")
+            for path in pathlib.Path("/proc/sys/net").glob(f"ipv[46]/conf/{name}/*")
+        ]
+        return [f"{path} {path.read_text()}" for path in paths if path.name != "stable_secret"]  # not to be read
 
 
 def injections(faults: Faults, netns: str) -> list[tuple[int, str, int, int]]:
@@ -150,10 +214,12 @@ def injections(faults: Faults, netns: str) -> list[tuple[int, str, int, int]]:
         faults.arm("", 0, 0)
         ensure(netns, **after)
         for kind, count in faults.counts.items():
-            numbers = {"request": REFUSALS, "send": LOST, "answer lost": LOST, "disk": DISK}.get(kind, (errno.EBADF,))
+            numbers = NUMBERS.get(kind, (errno.EBADF,))
             every += [(step, kind, at + 1, number) for at in range(count) for number in numbers]
-    drawn = random.Random(151).sample(every, INJECTIONS + SPARE)
-    print(f"{len(drawn)} of {len(every)} possible injections")
+    few = [each for each in every if each[1] in FEW]
+    others = [each for each in every if each[1] not in FEW]
+    drawn = [*few, *random.Random(151).sample(others, INJECTIONS + SPARE - len(few))]
+    print(f"{len(drawn)} of {len(every)} possible injections, {collections.Counter(each[1] for each in drawn)}")
     return sorted(drawn)
 
 
