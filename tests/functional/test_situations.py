@@ -169,6 +169,11 @@ def _two_cards(lab: Lab) -> None:
         client.host.run(["ip", "route", "add", "default", "via", gateway, "dev", "ens6", "metric", "2000"])
     client.inside = ("10.30.0.5",)
     client.host.address("ens5", "10.30.0.5/32")
+    # As charon's, but that without a key it lets go in clear: this kernel need not have ESP.
+    between = ["src", client.outside[0], "dst", plan.GATEWAY[0], "proto", "esp", "mode", "transport", "level", "use"]
+    client.host.run(
+        ["ip", "xfrm", "policy", "add", "src", "10.30.0.5/32", "dst", "0.0.0.0/0", "dir", "out", "tmpl", *between]
+    )
     lab.router.route("10.30.0.5/32", via=client.outside[0])
 
 
