@@ -126,3 +126,22 @@ def test_what_the_module_says_itself_is_left_alone() -> None:
 def test_a_local_connection_confirms_nothing(args: dict[str, t.Any], refused: bool) -> None:
     result = Action({"changed": False}, transport="local", **args).run()
     assert (result.get("field") == "confirm.by") == refused
+
+
+@pytest.mark.parametrize(
+    ("transport", "args", "management", "warned"),
+    [
+        ("ssh", {}, None, True),
+        ("paramiko_ssh", {}, None, True),
+        ("ssh", {}, {"flow": "from 192.0.2.10 to 192.0.2.1"}, False),
+        ("ssh", {"what_if": "skip"}, None, False),
+        ("podman", {}, None, False),
+    ],
+)
+def test_an_ssh_connection_that_the_host_does_not_see_is_a_warning(
+    transport: str, args: dict[str, t.Any], management: dict[str, t.Any] | None, warned: bool
+) -> None:
+    made = {"confirm": {**WAITING, "timeout": 30}, "management": management, "warnings": ["of the module"]}
+    warnings = Action(made, {"rc": 0}, transport=transport, **args).run()["warnings"]
+    assert warnings[0] == "of the module"
+    assert ["does not see by which SSH connection" in text for text in warnings[1:]] == [True] * warned
