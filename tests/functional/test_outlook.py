@@ -110,6 +110,21 @@ def test_what_would_be_wrong_is_refused_before_anything_changes(
         assert (state(netns), files(netns)) == before
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_so_is_another_way_for_a_path_to_keep(check: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inside address goes by the uplink today, and would go by the tunnel."""
+    with namespace(*UPLINK, *TUNNEL) as netns:
+        before = state(netns), files(netns)
+        with _netns.inside(netns):
+            here = os.stat(_netns.THIS_NETNS).st_ino
+        with watched(monkeypatch) as places, pytest.raises(VerificationError) as refused:
+            ensure(netns, check=check, keep_paths=[{"from": INSIDE, "to": FAR}])
+        assert f"{FAR} from {INSIDE}: " in refused.value.line()
+        assert places
+        assert here not in places
+        assert (state(netns), files(netns)) == before
+
+
 def test_skip_finds_out_afterwards_and_undoes_it() -> None:
     with namespace(*UPLINK, *TUNNEL, "rule add pref 1500 lookup main") as netns:
         before = state(netns)

@@ -361,9 +361,10 @@ class TestSpoofed:
     @pytest.mark.parametrize("rp_filter", [0, 1, 2])
     @pytest.mark.parametrize("family", [4, 6])
     def test_strict_ingress_drops_it(self, endpoint: Endpoint, family: int, rp_filter: int) -> None:
-        endpoint.apply(CORP, INET)
-        assert reactions(endpoint, family) == {"vpn0"}
         endpoint.strict(rp_filter)
+        endpoint.apply(CORP, INET)
+        dropped_anyway = (family, rp_filter) == (4, 1)
+        assert reactions(endpoint, family) == (set() if dropped_anyway else {"vpn0"})
         endpoint.apply(CORP, INET, strict_ingress=True)
         assert reactions(endpoint, family) == set()
         assert endpoint.wrong(endpoint.identities(family)) == []
