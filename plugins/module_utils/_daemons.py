@@ -21,7 +21,8 @@ _CONFIGURATION = ("etc", "run", "usr/local/lib", "usr/lib")
 _NETWORKD = "systemd/networkd.conf"
 _KEEPS = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes")
 _NO = ("0", "no", "n", "false", "f", "off")
-_PROFILES = "etc/NetworkManager/system-connections"
+# The same for NetworkManager; netplan writes its profiles below run.
+_PROFILES = tuple(f"{folder}/NetworkManager/system-connections" for folder in ("etc", "run", "usr/lib"))
 
 NETWORKD, NETWORKMANAGER, NETPLAN = "systemd-networkd", "NetworkManager", "netplan"
 # Of these all is said in _audit.
@@ -82,8 +83,8 @@ def _lacks(name: str, root: pathlib.Path) -> tuple[str, ...]:
         told = _settings(_merged(root, _NETWORKD)).get("Network", {})
         return tuple(key for key in _KEEPS if told.get(key, "yes").lower() not in _NO)
     if name == NETWORKMANAGER:
-        profiles = sorted((root / _PROFILES).glob("*.nmconnection"))
-        return tuple(path.stem for path in profiles if _has_own_table(_settings([path])))
+        profiles = {p.name: p for folder in reversed(_PROFILES) for p in (root / folder).glob("*.nmconnection")}
+        return tuple(path.stem for _name, path in sorted(profiles.items()) if _has_own_table(_settings([path])))
     return ()
 
 

@@ -187,8 +187,11 @@ def test_a_profile_of_networkmanager_with_a_table(tmp_path: pathlib.Path) -> Non
     write(tmp_path, f"{folder}/plain.nmconnection", "[connection]", "id=plain", "[ipv4]", "method=auto")
     write(tmp_path, f"{folder}/own.nmconnection", "[connection]", "id=own", "[ipv6]", "route-table=77")
     write(tmp_path, f"{folder}/broken.nmconnection", "no section")
+    write(tmp_path, "run/NetworkManager/system-connections/netplan-up.nmconnection", "[ipv4]", "route-table=77")
+    # The one in /etc counts.
+    write(tmp_path, "run/NetworkManager/system-connections/plain.nmconnection", "[ipv4]", "route-table=77")
     with running(tmp_path, "NetworkManager"):
-        assert find_daemons(tmp_path) == [Daemon("NetworkManager", ("own",))]
+        assert find_daemons(tmp_path) == [Daemon("NetworkManager", ("netplan-up", "own"))]
 
 
 @pytest.mark.parametrize(
