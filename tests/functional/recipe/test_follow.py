@@ -42,6 +42,19 @@ table inet fvt_mark {
     }
 }
 """
+# What wg-quick loads for a full tunnel: of UDP it restores the mark as a whole, and stores its own.
+WG_QUICK = """
+table {family} wg-quick-vpn0 {{
+    chain premangle {{
+        type filter hook prerouting priority -150;
+        meta l4proto udp meta mark set ct mark
+    }}
+    chain postmangle {{
+        type filter hook postrouting priority -150;
+        meta l4proto udp meta mark 0xca6c ct mark set meta mark
+    }}
+}}
+"""
 SINK = f"""
 import socket
 family = socket.AF_INET6
@@ -252,6 +265,17 @@ class TestOtherMarks:
         assert endpoint.wrong(questions) == []
         counted = endpoint.host.shell("nft list chain inet fvt_see f")
         assert "packets 0" not in counted
+
+    @pytest.mark.parametrize("mark", [MARK["mark"], "0x100000/0x700000"])
+    def test_those_of_wg_quick_are_restored_before_ours(self, endpoint: Endpoint, mark: str) -> None:
+        forward(endpoint, endpoint.inside)
+        for family in ("ip", "ip6"):
+            endpoint.host.run(["nft", "-f", "-"], stdin=WG_QUICK.format(family=family))
+        endpoint.apply(FOLLOWED, INET, mark=mark)
+        questions = asked(endpoint, endpoint.inside, endpoint.lab.outside, endpoint.container.name)
+        for _time in range(2):  # the second time the connections of UDP are known
+            assert endpoint.wrong(questions) == []
+        assert endpoint.wrong(endpoint.both(endpoint.identities)) == []
 
     def test_a_foreign_rule_with_our_bits_is_named(self, endpoint: Endpoint) -> None:
         endpoint.ip(
