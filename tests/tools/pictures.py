@@ -524,10 +524,10 @@ def add_cross(parent: ET.Element, x: int, y: int) -> None:
 
 def add_refusal(parent: ET.Element, sender: Frame) -> None:
     """A way that ends at a bar before it has begun."""
-    bar = sender.top - 26
-    add(parent, "path", css="arrow refused", d=f"M{sender.middle} {sender.top} V{bar}")
-    add(parent, "path", css="arrow refused whole", d=f"M{sender.middle - 16} {bar} h32")
-    add(parent, "text", "refused", css="refused-text small", x=sender.middle + 26, y=bar + 5)
+    stop = sender.top - 26
+    add(parent, "path", css="arrow refused", d=f"M{sender.middle} {sender.top} V{stop}")
+    add(parent, "path", css="arrow refused whole", d=f"M{sender.middle - 16} {stop} h32")
+    add(parent, "text", "refused", css="refused-text small", x=sender.middle + 26, y=stop + 5)
 
 
 def add_rules(parent: ET.Element, asked: list[tuple[int, str, str]]) -> None:
